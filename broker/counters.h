@@ -1,0 +1,33 @@
+/*
+ * counters.h - what the broker counts: one row gives the field, its place under $SYS/broker/, and the words.
+ *
+ * Kept in struct broker, written on the loop thread only.
+ */
+#ifndef BRAMBLE_COUNTERS_H
+#define BRAMBLE_COUNTERS_H
+
+#include <stdint.h>
+
+#define COUNTERS(X)                                                                            \
+    X(messages_received, "messages/received", "control packets received")                      \
+    X(messages_sent, "messages/sent", "control packets sent")                                  \
+    X(publish_received, "publish/messages/received", "PUBLISH packets received")               \
+    X(publish_sent, "publish/messages/sent", "PUBLISH packets sent")                           \
+    X(publish_bytes_received, "publish/bytes/received", "payload bytes received")              \
+    X(publish_bytes_sent, "publish/bytes/sent", "payload bytes sent")                          \
+    X(bytes_received, "bytes/received", "bytes received")                                      \
+    X(bytes_sent, "bytes/sent", "bytes sent")                                                  \
+    X(connections, "connections/accepted", "connections accepted since the start")             \
+    X(connects_refused, "connections/refused", "CONNECT packets and connections refused")      \
+    X(logins_failed, "connections/logins_failed", "logins with a wrong user name or password") \
+    X(publish_denied, "publish/messages/denied", "PUBLISH packets that the ACL denied")        \
+    X(protocol_errors, "connections/protocol_errors",                                          \
+      "connections closed for a malformed or forbidden packet")
+
+struct counters {
+#define X(name, topic, text) uint64_t name;
+    COUNTERS(X)
+#undef X
+};
+
+#endif
