@@ -1,0 +1,166 @@
+/*
+ * retain.c - retained messages on a tree of topic levels. See retain.h.
+ */
+#include "broker/retain.h"
+#include "broker/topic.h"
+#include "broker/tree.h"
+#include <stdlib.h>
+
+struct retain_node {
+    struct tree_node node;
+    struct msg *msg;
+};
+
+struct retain {
+    struct tree tree;
+    size_t count;
+    uint64_t bytes;
+};
+
+struct retain *retain_new(void)
+{
+    struct retain *retain = calloc(1, sizeof *retain);
+    if (retain && tree_init(&retain->tree, sizeof(struct retain_node)) < 0) {
+        free(retain);
+        retain = NULL;
+    }
+    return retain;
+}
+
+static void node_drop(struct tree_node *node)
+{
+    msg_unref(((struct retain_node *)node)->msg);
+}
+
+void retain_free(struct retain *retain)
+{
+    if (retain) {
+        tree_destroy(&retain->tree, node_drop);
+        free(retain);
+    }
+}
+
+size_t retain_count(const struct retain *retain)
+{
+    return retain->count;
+}
+
+uint64_t retain_bytes(const struct retain *retain)
+{
+    return retain->bytes;
+}
+
+static uint64_t size_of(const struct msg *msg)
+{
+    return msg ? (uint64_t)msg->topic_size + msg->payload_size : 0;
+}
+
+/* msg NULL removes. */
+static void set(struct retain *retain, struct retain_node *node, struct msg *msg)
+{
+    struct msg *old = node->msg;
+    retain->bytes += size_of(msg) - size_of(old);
+    retain->count += (msg != NULL) - (size_t)(old != NULL);
+    node->node.uses += (msg != NULL) - (uint32_t)(old != NULL);
+    node->msg = msg ? msg_ref(msg) : NULL;
+    msg_unref(old);
+    tree_prune(&retain->tree, &node->node);
+}
+
+int retain_update(struct retain *retain, struct msg *msg)
+{
+    if (msg->payload_size == 0) {
+        struct tree_node *node = tree_find(&retain->tree, msg_topic(msg));
+        if (node) {
+            set(retain, (struct retain_node *)node, NULL);
+        }
+        return 0;
+    }
+    struct tree_node *node = tree_make(&retain->tree, msg_topic(msg));
+    if (!node) {
+        return -1;
+    }
+    set(retain, (struct retain_node *)node, msg);
+    return 0;
+}
+
+struct visit {
+    const struct tree *tree;
+    void (*fn)(void *arg, struct msg *msg);
+    void *arg;
+};
+
+static void visit_node(const struct visit *visit, const struct tree_node *node)
+{
+    const struct retain_node *r = (const struct retain_node *)node;
+    if (r->msg) {
+        visit->fn(visit->arg, r->msg);
+    }
+}
+
+/* Topics that start with '$' are not met by a wildcard at the first level [MQTT-4.7.2-1]. */
+static bool hidden(const struct tree_node *node)
+{
+    return !node->parent->parent && node->level_size > 0 && node->level[0] == '$';
+}
+
+static void visit_below(const struct visit *visit, const struct tree_node *node)
+{
+    visit_node(visit, node);
+    for (const struct tree_node *child = node->child; child; child = child->next) {
+        if (!hidden(child)) {
+            visit_below(visit, child);
+        }
+    }
+}
+
+static void visit_filter(const struct visit *visit, const struct tree_node *node, struct topic_walk walk)
+{
+    struct slice level;
+    if (!topic_next_level(&walk, &level)) {
+        visit_node(visit, node);
+    } else if (slice_eq(level, slice_str("#"))) {
+        visit_below(visit, node);
+    } else if (slice_eq(level, slice_str("+"))) {
+        for (const struct tree_node *child = node->child; child; child = child->next) {
+            if (!hidden(child)) {
+                visit_filter(visit, child, walk);
+            }
+        }
+    } else {
+        const struct tree_node *child =
+            tree_child(visit->tree, node, level, tree_hash_level(visit->tree, level));
+        if (child) {
+            visit_filter(visit, child, walk);
+        }
+    }
+}
+
+void retain_match(struct retain *retain, struct slice filter, void (*fn)(void *arg, struct msg *msg),
+                  void *arg)
+{
+    struct visit visit = {&retain->tree, fn, arg};
+    visit_filter(&visit, retain->tree.root, topic_walk(filter));
+}
+
+static void sweep_below(struct retain *retain, struct tree_node *node,
+                        bool (*drop)(void *arg, const struct msg *msg), void *arg)
+{
+    node->uses++; /* holds it while its children go */
+    for (struct tree_node *child = node->child, *next; child; child = next) {
+        next = child->next;
+        sweep_below(retain, child, drop, arg);
+    }
+    node->uses--;
+    struct retain_node *r = (struct retain_node *)node;
+    if (r->msg && drop(arg, r->msg)) {
+        set(retain, r, NULL);
+    } else {
+        tree_prune(&retain->tree, node);
+    }
+}
+
+void retain_sweep(struct retain *retain, bool (*drop)(void *arg, const struct msg *msg), void *arg)
+{
+    sweep_below(retain, retain->tree.root, drop, arg);
+}

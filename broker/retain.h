@@ -1,0 +1,31 @@
+/*
+ * retain.h - retained messages: the last one of each topic [3.3.1.3].
+ */
+#ifndef BRAMBLE_RETAIN_H
+#define BRAMBLE_RETAIN_H
+
+#include "broker/msg.h"
+
+struct retain;
+
+/* NULL without memory. */
+struct retain *retain_new(void);
+void retain_free(struct retain *retain);
+
+/* Keeps msg (a reference is taken) as the retained message of its topic; an empty payload removes what was
+ * kept and is not kept itself [MQTT-3.3.1-10], [MQTT-3.3.1-11]. 0, or -1 without memory (what was retained
+ * before stays). */
+int retain_update(struct retain *retain, struct msg *msg);
+
+/* Calls fn for each retained message whose topic matches the filter. fn must not change what is retained. */
+void retain_match(struct retain *retain, struct slice filter, void (*fn)(void *arg, struct msg *msg),
+                  void *arg);
+
+/* Removes all for which drop(arg, msg) is true. */
+void retain_sweep(struct retain *retain, bool (*drop)(void *arg, const struct msg *msg), void *arg);
+
+size_t retain_count(const struct retain *retain);
+/* Topic and payload bytes that are kept. */
+uint64_t retain_bytes(const struct retain *retain);
+
+#endif

@@ -1,0 +1,367 @@
+/*
+ * session.c - sessions and their deliveries. See session.h.
+ *
+ * The hard part is the limit. A slow reader must not make the broker grow, and must not lose what a fast one
+ * would get: what was offered in this turn of the loop has not had its chance to be written yet, so QoS 0
+ * messages count against the limit only while the peer's socket is blocked. QoS 1 and 2 messages wait for
+ * acknowledgements in any case; there the caller learns early (OFFER_PRESSURE) that a publisher is faster
+ * than a subscriber that does read.
+ */
+#include "broker/session.h"
+#include "broker/log.h"
+#include "broker/subs.h"
+#include <stdlib.h>
+
+void sessions_init(struct sessions *sessions, struct subs *subs, struct store *store,
+                   const struct session_limits *limits)
+{
+    *sessions = (struct sessions){.subs = subs, .store = store, .limits = *limits};
+}
+
+void sessions_free(struct sessions *sessions)
+{
+    struct session *session, *next;
+    HASH_ITER(hh, sessions->by_id, session, next) {
+        session_destroy(sessions, session);
+    }
+}
+
+struct session *session_find(struct sessions *sessions, const char *client_id)
+{
+    struct session *session;
+    HASH_FIND_STR(sessions->by_id, client_id, session);
+    return session;
+}
+
+struct session *session_new(struct sessions *sessions, const char *client_id, struct principal *who,
+                            bool clean)
+{
+    struct session *session = calloc(1, sizeof *session);
+    char *name = strdup(client_id);
+    if (!session || !name) {
+        free(session);
+        free(name);
+        return NULL;
+    }
+    session->number = ++sessions->last_number;
+    session->client_id = name;
+    session->who = who ? principal_ref(who) : NULL;
+    session->clean = clean;
+    HASH_ADD_KEYPTR(hh, sessions->by_id, session->client_id, strlen(session->client_id), session);
+    return session;
+}
+
+static void drop_delivery(struct sessions *sessions, struct session *session, struct delivery *d)
+{
+    store_discharge(sessions->store, session->number, d);
+    msg_unref(d->msg);
+    d->msg = NULL;
+    d->state = D_GONE;
+}
+
+static void drop_ring(struct sessions *sessions, struct session *session, struct ring *ring)
+{
+    for (uint32_t i = 0; i < ring->count; i++) {
+        if (ring_at(ring, i)->state != D_GONE) {
+            drop_delivery(sessions, session, ring_at(ring, i));
+        }
+    }
+    ring_free(ring);
+}
+
+void session_destroy(struct sessions *sessions, struct session *session)
+{
+    HASH_DEL(sessions->by_id, session);
+    subs_remove_all(sessions->subs, session);
+    drop_ring(sessions, session, &session->queue0);
+    drop_ring(sessions, session, &session->queue);
+    drop_ring(sessions, session, &session->sent);
+    inbound_free(&session->inbound);
+    principal_unref(session->who);
+    free(session->client_id);
+    free(session);
+}
+
+void session_attach(struct sessions *sessions, struct session *session, struct peer *peer,
+                    struct principal *who)
+{
+    session->peer = peer;
+    sessions->online++;
+    if (who) {
+        principal_ref(who);
+        principal_unref(session->who);
+        session->who = who;
+    }
+    session->resend = 0;
+    session->drop_logged = false;
+    if (session_has_output(sessions, session)) {
+        peer_wake(peer);
+    }
+}
+
+void session_detach(struct sessions *sessions, struct session *session, int64_t now)
+{
+    session->peer = NULL;
+    session->offline_since = now;
+    sessions->online--;
+    for (uint32_t i = 0; i < session->sent.count; i++) {
+        ring_at(&session->sent, i)->dup = true;
+    }
+    if (!sessions->limits.queue_qos0) {
+        drop_ring(sessions, session, &session->queue0);
+    }
+}
+
+bool session_room(const struct sessions *sessions, const struct session *session)
+{
+    uint32_t max = sessions->limits.max_queued;
+    return max == 0 || session->queue.count + session->queue0.count < max;
+}
+
+static enum offer dropped(struct sessions *sessions, struct session *session)
+{
+    session->dropped++;
+    sessions->dropped++;
+    if (!session->drop_logged) {
+        session->drop_logged = true;
+        log_write(LOG_T_NOTICE,
+                  "Outgoing messages are being dropped for client %s: its queue is full (%u messages).",
+                  session->client_id, session->queue.count + session->queue0.count);
+    }
+    return OFFER_DROPPED;
+}
+
+static bool over_limit(const struct sessions *sessions, const struct session *session, const struct msg *msg,
+                       uint8_t qos, bool retain)
+{
+    const struct session_limits *limits = &sessions->limits;
+    if (limits->max_queued_bytes && session->queued_bytes + msg->payload_size > limits->max_queued_bytes) {
+        return true;
+    }
+    if (limits->max_queued == 0 || retain) {
+        return false;
+    }
+    if (qos == 0) {
+        bool waits = !session->peer || session->peer->blocked;
+        return waits && session->queue0.count >= limits->max_queued;
+    }
+    return session->queue.count >= limits->max_queued;
+}
+
+static enum offer taken(const struct sessions *sessions, const struct session *session, uint8_t qos)
+{
+    if (!session->peer) {
+        return OFFER_TAKEN;
+    }
+    peer_wake(session->peer);
+    uint32_t max = sessions->limits.max_queued;
+    return qos > 0 && max && session->queue.count > max / 2 ? OFFER_PRESSURE : OFFER_TAKEN;
+}
+
+enum offer session_offer(struct sessions *sessions, struct session *session, struct msg *msg, uint8_t sub_qos,
+                         bool retain, struct ticket *ticket)
+{
+    uint8_t qos =
+        msg->qos < sub_qos && !sessions->limits.upgrade_qos ? msg->qos : sub_qos; /* [MQTT-3.8.4-6] */
+    if (qos == 0 && !session->peer && !sessions->limits.queue_qos0) {
+        return OFFER_IGNORED;
+    }
+    if (over_limit(sessions, session, msg, qos, retain)) {
+        return dropped(sessions, session);
+    }
+    struct delivery *d = ring_push(qos == 0 ? &session->queue0 : &session->queue);
+    if (!d) {
+        return dropped(sessions, session);
+    }
+    *d = (struct delivery){.msg = msg_ref(msg), .seq = session->seq++, .qos = qos, .retain = retain};
+    session->queued_bytes += msg->payload_size;
+    if (qos > 0 && !session->clean) {
+        store_put_delivery(sessions->store, ticket, session->number, d);
+    }
+    return taken(sessions, session, qos);
+}
+
+static bool window_open(const struct sessions *sessions, const struct session *session)
+{
+    const struct session_limits *limits = &sessions->limits;
+    if (session->inflight >= limits->max_inflight || session->sent.count >= UINT16_MAX) {
+        return false;
+    }
+    return limits->max_inflight_bytes == 0 || session->inflight == 0 ||
+           session->sent_bytes + ring_at(&session->queue, 0)->msg->payload_size <= limits->max_inflight_bytes;
+}
+
+bool session_has_output(const struct sessions *sessions, const struct session *session)
+{
+    return session->queue0.count > 0 || session->resend < session->sent.count ||
+           (session->queue.count > 0 && window_open(sessions, session));
+}
+
+/* An identifier that no delivery under way uses [MQTT-2.3.1-4]. The window is never larger than the
+ * identifiers. */
+static uint16_t next_id(struct session *session)
+{
+    session->last_id = session->last_id == UINT16_MAX ? 1 : session->last_id + 1;
+    while (ring_find(&session->sent, session->last_id)) {
+        session->last_id = session->last_id == UINT16_MAX ? 1 : session->last_id + 1;
+        session->sent.gaps = true;
+    }
+    return session->last_id;
+}
+
+static struct outgoing take_again(struct session *session)
+{
+    while (session->resend < session->sent.count) {
+        const struct delivery *d = ring_at(&session->sent, session->resend++);
+        if (d->state == D_SENT) {
+            return (struct outgoing){.kind = OUT_PUBLISH,
+                                     .msg = d->msg,
+                                     .dup = d->dup,
+                                     .retain = d->retain,
+                                     .qos = d->qos,
+                                     .id = d->id};
+        }
+        if (d->state == D_RELEASED) {
+            return (struct outgoing){.kind = OUT_PUBREL, .id = d->id};
+        }
+    }
+    return (struct outgoing){.kind = OUT_NONE};
+}
+
+static struct outgoing take_qos0(struct session *session)
+{
+    struct delivery *d = ring_at(&session->queue0, 0);
+    struct outgoing out = {.kind = OUT_PUBLISH, .msg = d->msg, .owned = true, .retain = d->retain};
+    session->queued_bytes -= d->msg->payload_size;
+    ring_pop(&session->queue0);
+    ring_trim(&session->queue0);
+    return out;
+}
+
+static struct outgoing take_queued(struct session *session)
+{
+    uint16_t id = next_id(session);
+    struct delivery *d = ring_push(&session->sent);
+    if (!d) {
+        return (struct outgoing){.kind = OUT_NONE}; /* no memory: it stays queued */
+    }
+    *d = *ring_at(&session->queue, 0);
+    ring_pop(&session->queue);
+    ring_trim(&session->queue);
+    session->queued_bytes -= d->msg->payload_size;
+    session->sent_bytes += d->msg->payload_size;
+    session->inflight++;
+    session->resend = session->sent.count; /* this one needs no re-sending now */
+    d->id = id;
+    d->state = D_SENT;
+    return (struct outgoing){
+        .kind = OUT_PUBLISH, .msg = d->msg, .retain = d->retain, .qos = d->qos, .id = d->id};
+}
+
+struct outgoing session_take(struct sessions *sessions, struct session *session)
+{
+    if (session->resend < session->sent.count) {
+        struct outgoing again = take_again(session);
+        if (again.kind != OUT_NONE) {
+            return again;
+        }
+    }
+    bool queued = session->queue.count > 0 && window_open(sessions, session);
+    if (session->queue0.count > 0) {
+        int32_t before =
+            queued ? (int32_t)(ring_at(&session->queue0, 0)->seq - ring_at(&session->queue, 0)->seq) : -1;
+        if (before < 0) {
+            return take_qos0(session);
+        }
+    }
+    if (queued) {
+        return take_queued(session);
+    }
+    if (session->queue.count == 0) {
+        session->drop_logged = false; /* all caught up: the next loss is news again */
+    }
+    return (struct outgoing){.kind = OUT_NONE};
+}
+
+/* Takes tombstones off the head and opens the window. Behind a delivery that is never acknowledged they would
+ * pile up: then they are squeezed out. */
+static void sent_done(struct sessions *sessions, struct session *session, struct delivery *d)
+{
+    if (d->msg) {
+        session->sent_bytes -= d->msg->payload_size;
+    }
+    drop_delivery(sessions, session, d);
+    session->inflight--;
+    if (session->sent.count > 64 && session->sent.count / 4 > session->inflight &&
+        session->resend == session->sent.count) {
+        ring_squeeze(&session->sent);
+        session->resend = session->sent.count;
+    }
+    while (session->sent.count > 0 && ring_at(&session->sent, 0)->state == D_GONE) {
+        ring_pop(&session->sent);
+        session->resend -= session->resend > 0;
+    }
+    ring_trim(&session->sent);
+    if (session->peer && session->queue.count > 0) {
+        peer_wake(session->peer);
+    }
+}
+
+enum ack session_puback(struct sessions *sessions, struct session *session, uint16_t id)
+{
+    struct delivery *d = ring_find(&session->sent, id);
+    if (!d) {
+        return ACK_UNKNOWN;
+    }
+    if (d->qos != 1) {
+        return ACK_WRONG;
+    }
+    sent_done(sessions, session, d);
+    return ACK_OK;
+}
+
+/* A crash after PUBREL must not bring the PUBLISH back: "PUBREC was received" is committed first. */
+static struct ticket *released(struct sessions *sessions, struct session *session, uint16_t id)
+{
+    if (session->clean) {
+        return NULL;
+    }
+    struct ticket *ticket = store_begin(sessions->store);
+    store_put(sessions->store, ticket, CHANGE_OUT_STATE, session->number, NULL, id);
+    store_seal(sessions->store, ticket);
+    return ticket;
+}
+
+enum ack session_pubrec(struct sessions *sessions, struct session *session, uint16_t id,
+                        struct ticket **ticket)
+{
+    *ticket = NULL;
+    struct delivery *d = ring_find(&session->sent, id);
+    if (!d) {
+        return ACK_UNKNOWN;
+    }
+    if (d->qos != 2) {
+        return ACK_WRONG;
+    }
+    if (d->state == D_SENT) {
+        d->state = D_RELEASED; /* the message is the client's now; only the identifier is left */
+        session->sent_bytes -= d->msg->payload_size;
+        msg_unref(d->msg);
+        d->msg = NULL;
+        *ticket = released(sessions, session, id);
+    }
+    return ACK_OK;
+}
+
+enum ack session_pubcomp(struct sessions *sessions, struct session *session, uint16_t id)
+{
+    struct delivery *d = ring_find(&session->sent, id);
+    if (!d) {
+        return ACK_UNKNOWN;
+    }
+    if (d->state != D_RELEASED) {
+        return ACK_WRONG;
+    }
+    sent_done(sessions, session, d);
+    return ACK_OK;
+}

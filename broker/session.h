@@ -1,0 +1,128 @@
+/*
+ * session.h - sessions: what the broker knows of a client id, connected or not [4.1].
+ *
+ * A session owns its deliveries (queued, sent) and its inbound QoS 2 identifiers; its subscriptions hang in
+ * subs.h. It speaks to a peer (peer.h) while somebody is connected, and to nobody while not. It never sees a
+ * socket: the peer takes from it with session_take() when the loop is about to sleep.
+ *
+ *   session_offer -> queue0 (QoS 0)  \
+ *                 -> queue  (QoS 1,2) }- session_take -> wire
+ *                 sent: re-sent first after a resume /        then: sent ring until PUBACK or PUBCOMP
+ */
+#ifndef BRAMBLE_SESSION_H
+#define BRAMBLE_SESSION_H
+
+#include "broker/inflight.h"
+#include "broker/peer.h"
+#include "broker/principal.h"
+#include "broker/store.h"
+#include <uthash.h>
+
+struct subs;
+struct sub;
+
+struct session_limits {
+    uint32_t max_inflight;       /* sent and not acknowledged; 1 to 65535 */
+    uint64_t max_inflight_bytes; /* 0: no limit */
+    uint32_t max_queued;         /* waiting behind those; 0: no limit */
+    uint64_t max_queued_bytes;   /* payload bytes waiting; 0: no limit */
+    bool queue_qos0;             /* keep QoS 0 messages for offline sessions */
+    bool upgrade_qos;            /* upgrade_outgoing_qos */
+};
+
+struct session {
+    UT_hash_handle hh;
+    uint64_t number; /* never used again: names it where a pointer could dangle */
+    char *client_id;
+    struct principal *who; /* the one connected now or last: its rights count for deliveries; a reference */
+    struct peer *peer;     /* NULL: offline */
+    bool clean;            /* ends with its connection [MQTT-3.1.2-6] */
+    bool drop_logged;
+
+    struct ring queue0, queue, sent;
+    uint32_t inflight; /* those in sent that are not tombstones */
+    uint32_t resend;   /* how many of sent were re-sent since the resume; == sent.count: all */
+    uint32_t seq;
+    uint16_t last_id;
+    struct inbound inbound;
+    uint64_t queued_bytes, sent_bytes;
+    uint64_t dropped;      /* messages it should have got and did not, by a limit */
+    int64_t offline_since; /* loop_now() when the peer went */
+
+    struct sub **subs; /* subs.c */
+    uint32_t sub_count, sub_cap;
+    uint64_t match_stamp;
+    uint32_t match_index;
+};
+
+struct sessions {
+    struct session *by_id; /* uthash by client id */
+    struct subs *subs;
+    struct store *store;
+    struct session_limits limits;
+    uint64_t last_number;
+    uint64_t dropped; /* of all sessions */
+    size_t online;
+};
+
+enum offer {
+    OFFER_TAKEN,
+    OFFER_PRESSURE, /* taken, and the queue is more than half full although the client is reading: publishers
+                       may be slowed */
+    OFFER_DROPPED,  /* a limit or want of memory; counted */
+    OFFER_IGNORED,  /* QoS 0 for an offline session: not meant for it */
+};
+
+enum out_kind { OUT_NONE, OUT_PUBLISH, OUT_PUBREL };
+
+struct outgoing {
+    enum out_kind kind;
+    struct msg *msg;
+    bool owned; /* the reference on msg is now the taker's; otherwise it is the session's and lives until the
+                   ack */
+    bool dup, retain;
+    uint8_t qos;
+    uint16_t id;
+};
+
+enum ack { ACK_OK, ACK_UNKNOWN, ACK_WRONG };
+
+void sessions_init(struct sessions *sessions, struct subs *subs, struct store *store,
+                   const struct session_limits *limits);
+void sessions_free(struct sessions *sessions);
+
+struct session *session_find(struct sessions *sessions, const char *client_id);
+/* A new, offline session. NULL without memory. */
+struct session *session_new(struct sessions *sessions, const char *client_id, struct principal *who,
+                            bool clean);
+/* Drops all it holds (obligations are discharged), its subscriptions included. The peer must be detached. */
+void session_destroy(struct sessions *sessions, struct session *session);
+
+/* A peer comes: what was sent and not acknowledged will be re-sent, in order, with DUP [MQTT-4.4.0-1]. */
+void session_attach(struct sessions *sessions, struct session *session, struct peer *peer,
+                    struct principal *who);
+/* The peer goes. QoS 0 messages that wait are dropped silently, unless they are kept for offline sessions. */
+void session_detach(struct sessions *sessions, struct session *session, int64_t now);
+
+/* One message for this session, at the subscription's QoS. retain: sent because of a new subscription; such a
+ * message is exempt from the count limit (the retained messages of one SUBSCRIBE may be many), the caller
+ * sees to session_room(). ticket: the publish it belongs to, or NULL. */
+enum offer session_offer(struct sessions *sessions, struct session *session, struct msg *msg, uint8_t sub_qos,
+                         bool retain, struct ticket *ticket);
+/* Whether fewer than the allowed number of messages wait. */
+bool session_room(const struct sessions *sessions, const struct session *session);
+
+/* The next thing to put on the wire, already booked as sent. OUT_NONE: nothing now. */
+struct outgoing session_take(struct sessions *sessions, struct session *session);
+/* Whether session_take() would give something. */
+bool session_has_output(const struct sessions *sessions, const struct session *session);
+
+/* [4.3.2], [4.3.3]. ACK_WRONG: an acknowledgement of the other QoS. PUBREC: ACK_OK means that PUBREL is to be
+ * sent when *ticket (a reference for the caller, or NULL) is closed: a crash must not re-send a PUBLISH whose
+ * id the client has freed. */
+enum ack session_puback(struct sessions *sessions, struct session *session, uint16_t id);
+enum ack session_pubrec(struct sessions *sessions, struct session *session, uint16_t id,
+                        struct ticket **ticket);
+enum ack session_pubcomp(struct sessions *sessions, struct session *session, uint16_t id);
+
+#endif

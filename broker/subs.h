@@ -1,0 +1,41 @@
+/*
+ * subs.h - who subscribed to what, and who gets a message.
+ *
+ * Subscriptions hang on a tree of topic levels (tree.h) in which '+' and '#' are levels like any other, with
+ * direct pointers to them. A match walks the levels of the topic name once, going also into '+', and collects
+ * at '#'. Several matching subscriptions of one session count once, at the highest QoS [MQTT-3.3.5-1].
+ */
+#ifndef BRAMBLE_SUBS_H
+#define BRAMBLE_SUBS_H
+
+#include "broker/session.h"
+#include "broker/slice.h"
+
+struct subs;
+struct sub; /* one subscription; a session keeps an array of pointers to its own */
+
+struct match {
+    struct session *session;
+    uint8_t qos;
+};
+
+/* NULL without memory. */
+struct subs *subs_new(void);
+void subs_free(struct subs *subs);
+
+/* Adds or replaces [MQTT-3.8.4-3]. 1: new; 0: replaced; -1: no memory. The filter is valid. */
+int subs_add(struct subs *subs, struct session *session, struct slice filter, uint8_t qos);
+/* False when the session had no such subscription. Filters are compared byte for byte [MQTT-3.10.4-1]. */
+bool subs_remove(struct subs *subs, struct session *session, struct slice filter);
+void subs_remove_all(struct subs *subs, struct session *session);
+
+/* The sessions that get a message on this topic name. *out belongs to subs and is valid until the next call.
+ * Without memory the list is cut and *cut is set: the caller must say so. */
+size_t subs_match(struct subs *subs, struct slice topic, const struct match **out, bool *cut);
+
+/* Calls fn for each subscription of the session, with its whole filter. */
+void subs_each(struct session *session, void (*fn)(void *arg, struct slice filter, uint8_t qos), void *arg);
+
+size_t subs_count(const struct subs *subs);
+
+#endif

@@ -1,0 +1,211 @@
+/*
+ * tree.c - the tree of topic levels. See tree.h.
+ */
+#include "broker/tree.h"
+#include "broker/topic.h"
+#include <stdlib.h>
+#include <sys/random.h>
+
+enum { TABLE_FIRST = 64 };
+
+static uint64_t mix(uint64_t a, uint64_t b)
+{
+    unsigned __int128 product = (unsigned __int128)(a ^ 0x9E3779B97F4A7C15u) * (b ^ 0xD6E8FEB86659FD93u);
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+uint32_t tree_hash_level(const struct tree *tree, struct slice level)
+{
+    uint64_t h = tree->seed ^ level.n;
+    const uint8_t *p = level.p;
+    size_t n = level.n;
+    for (; n >= 8; p += 8, n -= 8) {
+        uint64_t w;
+        memcpy(&w, p, 8);
+        h = mix(h, w);
+    }
+    uint64_t w = 0;
+    if (n) {
+        memcpy(&w, p, n);
+    }
+    h = mix(h ^ tree->seed, w);
+    return (uint32_t)(h ^ (h >> 32));
+}
+
+static uint32_t edge_place(const struct tree *tree, const struct tree_node *parent, uint32_t hash)
+{
+    uint64_t h = ((uint64_t)(uintptr_t)parent ^ tree->seed) * 0x9E3779B97F4A7C15u;
+    return ((uint32_t)(h >> 32) ^ hash) & tree->mask;
+}
+
+int tree_init(struct tree *tree, size_t node_size)
+{
+    *tree = (struct tree){.node_size = node_size, .mask = TABLE_FIRST - 1};
+    if (getrandom(&tree->seed, sizeof tree->seed, GRND_NONBLOCK) != sizeof tree->seed) {
+        tree->seed = (uint64_t)(uintptr_t)tree; /* before the kernel has entropy: better than a constant */
+    }
+    tree->root = calloc(1, node_size);
+    tree->table = calloc(TABLE_FIRST, sizeof *tree->table);
+    if (!tree->root || !tree->table) {
+        free(tree->root);
+        free(tree->table);
+        return -1;
+    }
+    tree->root->uses = 1;
+    return 0;
+}
+
+void tree_destroy(struct tree *tree, void (*drop)(struct tree_node *node))
+{
+    for (uint32_t i = 0; tree->table && i <= tree->mask; i++) {
+        for (struct tree_node *node = tree->table[i], *next; node; node = next) {
+            next = node->chain;
+            if (drop) {
+                drop(node);
+            }
+            free(node);
+        }
+    }
+    if (tree->root && drop) {
+        drop(tree->root);
+    }
+    free(tree->root);
+    free(tree->table);
+    *tree = (struct tree){0};
+}
+
+struct tree_node *tree_child(const struct tree *tree, const struct tree_node *parent, struct slice level,
+                             uint32_t hash)
+{
+    struct tree_node *node = tree->table[edge_place(tree, parent, hash)];
+    while (node && !(node->hash == hash && node->parent == parent && node->level_size == level.n &&
+                     memcmp(node->level, level.p, level.n) == 0)) {
+        node = node->chain;
+    }
+    return node;
+}
+
+/* Doubles the table; when there is no memory for it the chains just get longer. */
+static void table_grow(struct tree *tree)
+{
+    uint32_t old_mask = tree->mask;
+    struct tree_node **old = tree->table;
+    struct tree_node **table = calloc(2 * ((size_t)old_mask + 1), sizeof *table);
+    if (!table) {
+        return;
+    }
+    tree->table = table;
+    tree->mask = 2 * old_mask + 1;
+    for (uint32_t i = 0; i <= old_mask; i++) {
+        for (struct tree_node *node = old[i], *next; node; node = next) {
+            next = node->chain;
+            struct tree_node **place = &table[edge_place(tree, node->parent, node->hash)];
+            node->chain = *place;
+            *place = node;
+        }
+    }
+    free(old);
+}
+
+static struct tree_node *node_new(struct tree *tree, struct tree_node *parent, struct slice level,
+                                  uint32_t hash)
+{
+    struct tree_node *node = malloc(tree->node_size + level.n);
+    if (!node) {
+        return NULL;
+    }
+    memset(node, 0, tree->node_size);
+    node->level = (uint8_t *)node + tree->node_size;
+    memcpy(node->level, level.p, level.n);
+    node->level_size = (uint16_t)level.n;
+    node->hash = hash;
+    node->parent = parent;
+    node->next = parent->child;
+    if (node->next) {
+        node->next->prev = node;
+    }
+    parent->child = node;
+    parent->uses++;
+    if (tree->count++ > tree->mask) {
+        table_grow(tree);
+    }
+    struct tree_node **place = &tree->table[edge_place(tree, parent, hash)];
+    node->chain = *place;
+    *place = node;
+    return node;
+}
+
+struct tree_node *tree_find(const struct tree *tree, struct slice topic)
+{
+    struct topic_walk walk = topic_walk(topic);
+    struct tree_node *node = tree->root;
+    struct slice level;
+    while (node && topic_next_level(&walk, &level)) {
+        node = tree_child(tree, node, level, tree_hash_level(tree, level));
+    }
+    return node;
+}
+
+struct tree_node *tree_make(struct tree *tree, struct slice topic)
+{
+    struct topic_walk walk = topic_walk(topic);
+    struct tree_node *node = tree->root;
+    struct slice level;
+    while (topic_next_level(&walk, &level)) {
+        uint32_t hash = tree_hash_level(tree, level);
+        struct tree_node *child = tree_child(tree, node, level, hash);
+        if (!child) {
+            child = node_new(tree, node, level, hash);
+        }
+        if (!child) {
+            tree_prune(tree, node);
+            return NULL;
+        }
+        node = child;
+    }
+    return node;
+}
+
+void tree_prune(struct tree *tree, struct tree_node *node)
+{
+    while (node != tree->root && node->uses == 0) {
+        struct tree_node *parent = node->parent;
+        struct tree_node **place = &tree->table[edge_place(tree, parent, node->hash)];
+        while (*place != node) {
+            place = &(*place)->chain;
+        }
+        *place = node->chain;
+        if (node->prev) {
+            node->prev->next = node->next;
+        } else {
+            parent->child = node->next;
+        }
+        if (node->next) {
+            node->next->prev = node->prev;
+        }
+        free(node);
+        tree->count--;
+        parent->uses--;
+        node = parent;
+    }
+}
+
+size_t tree_topic(const struct tree_node *node, uint8_t *buf, size_t size)
+{
+    size_t length = 0;
+    for (const struct tree_node *n = node; n->parent; n = n->parent) {
+        length += n->level_size + (n->parent->parent ? 1u : 0u);
+    }
+    if (length > size) {
+        return 0;
+    }
+    size_t at = length;
+    for (const struct tree_node *n = node; n->parent; n = n->parent) {
+        at -= n->level_size;
+        memcpy(buf + at, n->level, n->level_size);
+        if (n->parent->parent) {
+            buf[--at] = '/';
+        }
+    }
+    return length;
+}
