@@ -1,0 +1,29 @@
+/*
+ * acl.h - the port to the ACL: may this principal do this with this topic?
+ *
+ * Loading is pure and may be done on any thread; the result is immutable. References are counted on the loop thread.
+ */
+#ifndef BRAMBLE_ACL_H
+#define BRAMBLE_ACL_H
+
+#include "broker/err.h"
+#include "broker/principal.h"
+#include "broker/slice.h"
+
+enum acl_access {
+    ACL_READ,      /* a message with this topic name may be sent to the principal */
+    ACL_WRITE,     /* the principal may publish to this topic name (wills included) */
+    ACL_SUBSCRIBE, /* the principal may subscribe to this topic filter */
+};
+
+struct acl;
+
+/* Reads a mosquitto acl_file. NULL with err "file:line: reason". */
+struct acl *acl_load(const char *path, struct err *err);
+struct acl *acl_ref(struct acl *acl);
+void acl_unref(struct acl *acl);
+
+/* acl NULL: no acl_file is configured, all is allowed (as in mosquitto). Never allocates, never fails open. */
+bool acl_allows(const struct acl *acl, const struct principal *who, enum acl_access access, struct slice topic);
+
+#endif
