@@ -1,0 +1,94 @@
+/*
+ * broker.c - putting the domain together, and the end of each turn. See broker.h.
+ */
+#include "broker/broker.h"
+#include "broker/conn.h"
+#include <stdlib.h>
+
+static void nothing(void *arg)
+{
+    (void)arg;
+}
+
+void broker_use_limits(struct broker *broker)
+{
+    const struct config *config = broker->config;
+    uint32_t inflight = config->max_inflight_messages;
+    broker->sessions.limits = (struct session_limits){
+        .max_inflight = inflight == 0 || inflight > UINT16_MAX - 1 ? UINT16_MAX - 1 : inflight,
+        .max_inflight_bytes = config->max_inflight_bytes,
+        .max_queued = config->max_queued_messages,
+        .max_queued_bytes = config->max_queued_bytes,
+        .queue_qos0 = config->queue_qos0_messages,
+        .upgrade_qos = config->upgrade_outgoing_qos,
+    };
+}
+
+int broker_init(struct broker *broker, struct loop *loop, struct config *config, struct storage *storage)
+{
+    *broker = (struct broker){.loop = loop, .config = config};
+    broker->subs = subs_new();
+    broker->retain = retain_new();
+    broker->store = store_new(storage, conn_ticket_closed, broker);
+    broker->window = malloc(sizeof *broker->window);
+    broker->read_buffer = malloc(READ_SIZE);
+    if (!broker->subs || !broker->retain || !broker->store || !broker->window || !broker->read_buffer) {
+        broker_free(broker);
+        return -1;
+    }
+    broker->window->used = broker->window->total = 0;
+    broker->window->pieces = 0;
+    sessions_init(&broker->sessions, broker->subs, broker->store, &(struct session_limits){0});
+    broker_use_limits(broker);
+    peer_list_init(&broker->flush);
+    peer_list_init(&broker->resume);
+    defer_setup(&broker->next_turn, nothing, NULL);
+    broker->started = loop_now(loop);
+    return 0;
+}
+
+static void end_conn(void *arg, struct conn *conn)
+{
+    (void)arg;
+    conn_fail(conn, "the broker stops");
+}
+
+void broker_free(struct broker *broker)
+{
+    if (broker->conns) {
+        conn_each(broker, end_conn, NULL);
+    }
+    while (broker->flush.first || broker->resume.first) {
+        peer_list_flush(&broker->resume);
+        peer_list_flush(&broker->flush);
+    }
+    if (broker->subs && broker->store) {
+        sessions_free(&broker->sessions);
+    }
+    defer_cancel(broker->loop, &broker->next_turn);
+    if (broker->retain) {
+        retain_free(broker->retain);
+    }
+    subs_free(broker->subs);
+    store_free(broker->store);
+    free(broker->window);
+    free(broker->read_buffer);
+    free(broker->conns);
+}
+
+/*
+ * The order matters: input that waited is parsed first, so that what it publishes goes out in this turn; what
+ * must be durable is on its way to the disk before anything is written; then each peer is flushed once.
+ */
+void broker_before_sleep(void *arg)
+{
+    struct broker *broker = arg;
+    peer_list_flush(&broker->resume);
+    store_submit(broker->store, false);
+    peer_list_flush(&broker->flush);
+    broker->turn_offers = 0;
+    broker->pressure = false;
+    if (broker->flush.first || broker->resume.first) {
+        defer_call(broker->loop, &broker->next_turn);
+    }
+}

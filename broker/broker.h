@@ -1,0 +1,85 @@
+/*
+ * broker.h - the one structure that is passed around: what the daemon is made of.
+ *
+ * Owned by main.c, which fills it from the outside in (config, loop, listeners) and empties it the other way
+ * round. There are no globals; whoever needs the broker gets a pointer to it. Loop thread only.
+ */
+#ifndef BRAMBLE_BROKER_H
+#define BRAMBLE_BROKER_H
+
+#include "broker/acl.h"
+#include "broker/auth.h"
+#include "broker/config.h"
+#include "broker/counters.h"
+#include "broker/loop.h"
+#include "broker/peer.h"
+#include "broker/retain.h"
+#include "broker/session.h"
+#include "broker/store.h"
+#include "broker/subs.h"
+
+struct conn;
+struct window;
+
+/* What the protocol needs to know of a listener. Exchanged whole at a reload; its number never changes. */
+struct door {
+    const struct config_listener *config;
+    struct passwords *passwords; /* a reference, or NULL: no password_file */
+    struct acl *acl;             /* a reference, or NULL: no acl_file */
+    int connections;
+};
+
+enum {
+    READ_SIZE = 65536,   /* of the shared read buffer */
+    TURN_OFFERS = 20000, /* deliveries queued in one turn of the loop before reading rests */
+};
+
+struct broker {
+    struct loop *loop;
+    struct config *config;
+    struct door *doors;
+    size_t door_count;
+    struct hasher *hasher;
+
+    struct subs *subs;
+    struct retain *retain;
+    struct store *store;
+    struct sessions sessions;
+
+    struct conn **conns; /* by slot; conn.c */
+    uint32_t conn_slots, conn_free, conn_count;
+    uint64_t conn_generation;
+    struct peer_list flush;  /* who has something to write before the loop sleeps */
+    struct peer_list resume; /* whose input waits for the next turn */
+    struct defer next_turn;  /* keeps the loop from sleeping while resume or flush is not empty */
+    uint32_t turn_offers;
+    bool pressure; /* a subscriber's queue is filling up: whoever published rests until the next turn */
+
+    struct window *window; /* output is gathered here, for one connection at a time */
+    uint8_t *read_buffer;  /* READ_SIZE, for one read at a time */
+
+    struct counters counters;
+    int64_t started;
+    bool stopping;
+};
+
+/* Makes the domain (subscriptions, sessions, retained messages, store, buffers) for a configuration that
+ * outlives it or is exchanged by broker_use_config(). storage may be NULL. 0, or -1 without memory. */
+int broker_init(struct broker *broker, struct loop *loop, struct config *config, struct storage *storage);
+/* Ends all connections and frees everything made by broker_init. */
+void broker_free(struct broker *broker);
+
+/* The limits of sessions from the configuration. */
+void broker_use_limits(struct broker *broker);
+
+/* What happens before the loop sleeps: batches are handed over, every scheduled peer is flushed. */
+void broker_before_sleep(void *broker);
+
+static inline const struct door *broker_door(const struct broker *broker, const struct principal *who)
+{
+    return who && who->listener >= 0 && (size_t)who->listener < broker->door_count
+               ? &broker->doors[who->listener]
+               : NULL;
+}
+
+#endif

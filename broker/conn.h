@@ -1,0 +1,87 @@
+/*
+ * conn.h - a connection: one transport, one principal, perhaps one session.
+ *
+ * A connection turns bytes into packets (conn.c), hands them to the handlers (dispatch.c, on_*.c) and writes
+ * what the session and the handlers left for it, once per turn of the loop. It is the session's peer.
+ *
+ *   TRANSPORT --ready--> GREETING --CONNECT--> LOGIN --verdict--> UP --close--> CLOSING --flushed--> DEAD
+ * --turn's end--> freed (handshake)          (10 s)               (reading off)
+ *
+ * It is freed only at the end of a turn (broker_before_sleep), so a handler may close it at any time. Whoever
+ * answers later (the hashing workers, a ticket) names it by id.
+ */
+#ifndef BRAMBLE_CONN_H
+#define BRAMBLE_CONN_H
+
+#include "broker/broker.h"
+#include "broker/outq.h"
+#include "broker/packet.h"
+#include "broker/transport.h"
+
+enum conn_state { CONN_TRANSPORT, CONN_GREETING, CONN_LOGIN, CONN_UP, CONN_CLOSING, CONN_DEAD };
+
+struct conn {
+    struct peer peer;   /* first: the session's view of it */
+    struct peer resume; /* its place on the list of those whose input waits */
+    struct broker *broker;
+    uint64_t id;
+    struct transport *transport;
+    struct principal *who;
+    struct session *session;
+    uint8_t state, level;
+    bool input_rests; /* input is left over and waits for the next turn, the verdict or the end of a pause */
+    bool paused;
+    bool clean;         /* CONNECT's CleanSession, until the session has it */
+    bool disconnecting; /* a DISCONNECT came: no will */
+    uint16_t keepalive; /* seconds */
+    int64_t last_input; /* loop_now() */
+    struct timer timer; /* handshake and CONNECT deadline, then keep alive */
+    struct msg *will;   /* published when it ends without DISCONNECT [MQTT-3.1.2-8]; a reference */
+    struct outq out;
+
+    uint8_t *input; /* what was read and not parsed yet, NULL: nothing */
+    uint32_t input_at, input_size;
+    struct block {       /* a big packet is read into a block of its own size */
+        struct msg *msg; /* a PUBLISH: straight into its message */
+        uint8_t *bytes;  /* any other */
+        struct packet_frame frame;
+        uint32_t have;
+    } block;
+};
+
+/* Takes over a transport that was accepted at the door, and starts it. Without memory, or above a limit, it
+ * closes the transport, counts and logs. */
+void conn_accept(struct broker *broker, struct transport *transport, int door);
+
+/* The connection with this id, or NULL when it is gone. */
+struct conn *conn_by_id(struct broker *broker, uint64_t id);
+
+/* Calls fn for each connection that is not dead; fn may close it. */
+void conn_each(struct broker *broker, void (*fn)(void *arg, struct conn *conn), void *arg);
+
+/* Ends it as a failure of the network: the session is detached, the will published. The reason goes into the
+ * log. */
+void conn_fail(struct conn *conn, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The same for a packet that the standard forbids [MQTT-4.8.0-1]; counted. */
+void conn_violation(struct conn *conn, const char *packet, const char *reason);
+/* Sends what is queued, then ends it, without session and will (they must be settled). */
+void conn_finish(struct conn *conn);
+
+/* The rest of the input may be parsed again (the verdict is in, the pause is over). */
+void conn_resume(struct conn *conn);
+
+/* Queues an answer; ends the connection when there is no memory for it. */
+void conn_answer(struct conn *conn, const uint8_t *bytes, size_t n);
+void conn_answer_held(struct conn *conn, struct ticket *ticket, enum outq_order order, uint8_t type,
+                      uint16_t id);
+
+/* Detaches the session; a clean one is destroyed. The will is published unless a DISCONNECT came. */
+void conn_leave_session(struct conn *conn);
+
+/* The client id, before CONNECT the address: for the log. */
+const char *conn_name(const struct conn *conn);
+
+/* A ticket that this connection waits for was closed (store's on_close). */
+void conn_ticket_closed(void *broker, uint64_t holder);
+
+#endif

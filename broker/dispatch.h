@@ -1,0 +1,30 @@
+/*
+ * dispatch.h - from a packet to its handler.
+ *
+ * dispatch_packet() is called with one whole packet. Handlers (on_*.c) decode, decide, change sessions and
+ * queue answers; they never write to a socket. One that finds the packet wrong ends the connection.
+ */
+#ifndef BRAMBLE_DISPATCH_H
+#define BRAMBLE_DISPATCH_H
+
+#include "broker/conn.h"
+
+/* body holds frame->body_size bytes, borrowed for the call. block: the message into whose body they were
+ * read, or NULL; a PUBLISH handler may take a reference on it and msg_adopt() it. */
+void dispatch_packet(struct conn *conn, const struct packet_frame *frame, struct slice body,
+                     struct msg *block);
+
+/* The largest packet that may come now, fixed header included. */
+uint32_t dispatch_max_packet(const struct conn *conn);
+
+/* on_connect.c [3.1] */
+void on_connect(struct conn *conn, uint8_t flags, struct slice body);
+void on_disconnect(struct conn *conn, uint8_t flags, struct slice body);
+/* on_publish.c [3.3] to [3.7] */
+void on_publish(struct conn *conn, uint8_t flags, struct slice body, struct msg *block);
+void on_ack(struct conn *conn, uint8_t type, uint8_t flags, struct slice body);
+/* on_subscribe.c [3.8], [3.10] */
+void on_subscribe(struct conn *conn, uint8_t flags, struct slice body);
+void on_unsubscribe(struct conn *conn, uint8_t flags, struct slice body);
+
+#endif

@@ -1,0 +1,404 @@
+/*
+ * main.c - the daemon's life, and the sub-commands.
+ *
+ *   arguments -> configuration -> background -> files and sockets (still as root) -> user -> log thread ->
+ * workers
+ *     -> ready -> loop ... SIGHUP: reload ... SIGTERM -> accept no more -> end connections -> exit 0
+ *
+ * What is read is read by then: the loop thread opens no file any more. A reload is read by a thread of its
+ * own (struct reload) and swapped in on the loop.
+ */
+#include "auth/passwd_tool.h"
+#include "broker/broker.h"
+#include "broker/listener.h"
+#include "broker/log.h"
+#include "broker/mailbox.h"
+#include "broker/service.h"
+#include "broker/setup.h"
+#include "broker/sys.h"
+#include "broker/wire.h"
+#include "tls/tls.h"
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { EXIT_CONFIG = 3 };
+#define DEFAULT_USER "bramble"
+
+struct daemon {
+    struct config_args args;
+    struct config *config;
+    struct loop *loop;
+    struct broker broker;
+    struct wire *wire;
+    struct wiring *first_wiring; /* until wire_use() */
+    struct listeners *listeners;
+    struct sys *sys;
+    struct timer watchdog;
+    struct reload *reload; /* the one under way */
+    bool reload_again;
+    bool domain; /* broker_init() was done */
+    int ready_fd;
+};
+
+/* ---- reload ---- */
+
+struct reload {
+    struct mail mail; /* first */
+    struct daemon *daemon;
+    pthread_t thread;
+    struct config *config; /* the new one, or NULL: the old one goes on with new files */
+    struct wiring *wiring; /* NULL: failed, err says why */
+    struct err err;
+};
+
+static void log_line(void *ctx, const char *text)
+{
+    (void)ctx;
+    log_write(LOG_T_WARNING, "%s", text);
+}
+
+static void log_restart_needed(void *ctx, const char *text)
+{
+    (void)ctx;
+    log_write(LOG_T_WARNING, "Reload: %s takes effect at a restart only.", text);
+}
+
+static struct log_options log_options(const struct config *config)
+{
+    return (struct log_options){.dests = config->log_dest,
+                                .types = config->log_type,
+                                .file = config->log_file,
+                                .facility = config->log_facility,
+                                .timestamp = config->log_timestamp,
+                                .timestamp_format = config->log_timestamp_format};
+}
+
+/* On the reload's thread. The old configuration is not changed by anybody and stays until the mail is read.
+ */
+static void *read_anew(void *arg)
+{
+    struct reload *reload = arg;
+    const struct config *old = reload->daemon->config;
+    reload->config = config_load(&reload->daemon->args, log_line, NULL, &reload->err);
+    if (reload->config) {
+        config_diff(old, reload->config, log_restart_needed, NULL);
+        if (!config_same_listeners(old, reload->config)) {
+            log_write(
+                LOG_T_WARNING,
+                "Reload: the listeners have changed, which takes a restart. Until then the old options stay; "
+                "passwords, ACLs and certificates are read anew.");
+            config_free(reload->config);
+            reload->config = NULL;
+        }
+        reload->wiring = wire_load(reload->config ? reload->config : old, &reload->err);
+        struct log_options options = log_options(reload->config ? reload->config : old);
+        struct err err;
+        if (log_reopen(&options, &err) < 0) {
+            log_write(LOG_T_ERROR, "Reload: %s; the log goes on as before.", err.text);
+        }
+    }
+    mailbox_post(loop_mailbox(reload->daemon->loop), &reload->mail);
+    return NULL;
+}
+
+static void reload_start(struct daemon *daemon);
+
+/* Back on the loop: all or nothing. */
+static void reload_done(struct mail *mail)
+{
+    struct reload *reload = (struct reload *)mail;
+    struct daemon *daemon = reload->daemon;
+    pthread_join(reload->thread, NULL);
+    if (reload->wiring) {
+        struct config *old = daemon->config;
+        daemon->config = reload->config ? reload->config : old;
+        wire_use(daemon->wire, reload->wiring, daemon->config);
+        sys_reload(daemon->sys);
+        if (reload->config) {
+            config_free(old);
+        }
+        log_write(LOG_T_NOTICE, "Reloaded.");
+    } else {
+        log_write(LOG_T_ERROR, "%s", reload->err.text);
+        log_write(LOG_T_ERROR, "Reload failed: everything stays as it was.");
+        config_free(reload->config);
+    }
+    free(reload);
+    daemon->reload = NULL;
+    service_notify_ready(NULL);
+    if (daemon->reload_again) {
+        daemon->reload_again = false;
+        reload_start(daemon);
+    }
+}
+
+static void reload_start(struct daemon *daemon)
+{
+    if (daemon->reload) {
+        daemon->reload_again = true;
+        return;
+    }
+    struct reload *reload = calloc(1, sizeof *reload);
+    if (!reload) {
+        log_write(LOG_T_ERROR, "Out of memory for a reload.");
+        return;
+    }
+    *reload = (struct reload){.mail = {.fn = reload_done}, .daemon = daemon};
+    service_notify_reloading(NULL);
+    daemon->reload = reload;
+    if (pthread_create(&reload->thread, NULL, read_anew, reload) != 0) {
+        log_write(LOG_T_ERROR, "Cannot start a thread for the reload: everything stays as it was.");
+        daemon->reload = NULL;
+        free(reload);
+        service_notify_ready(NULL);
+    }
+}
+
+/* ---- signals and the watchdog ---- */
+
+static void on_hangup(void *arg, int signo)
+{
+    (void)signo;
+    log_write(LOG_T_NOTICE, "SIGHUP: reading the configuration and its files again.");
+    reload_start(arg);
+}
+
+static void stop_at_once(int signo)
+{
+    (void)signo;
+    _exit(0);
+}
+
+static void on_terminate(void *arg, int signo)
+{
+    struct daemon *daemon = arg;
+    log_write(LOG_T_NOTICE, "%s: stopping.", signo == SIGINT ? "SIGINT" : "SIGTERM");
+    signal(SIGTERM, stop_at_once); /* somebody is in a hurry */
+    signal(SIGINT, stop_at_once);
+    service_notify_stopping(NULL);
+    loop_stop(daemon->loop);
+}
+
+static void watchdog_due(void *arg)
+{
+    struct daemon *daemon = arg;
+    char status[96];
+    snprintf(status, sizeof status,
+             "STATUS=%zu clients, %" PRIu64 " messages received, %" PRIu64 " sent\nWATCHDOG=1",
+             daemon->broker.sessions.online - 1, daemon->broker.counters.publish_received,
+             daemon->broker.counters.publish_sent);
+    service_notify(status, NULL);
+    timer_start(daemon->loop, &daemon->watchdog, (int64_t)(service_watchdog_us() / 2000));
+}
+
+/* ---- the life ---- */
+
+static int fail(const struct err *err, int status)
+{
+    fprintf(stderr, "%s\n", err->text);
+    return status;
+}
+
+static void print_line(void *ctx, const char *text)
+{
+    (void)ctx;
+    fprintf(stderr, "%s\n", text);
+}
+
+/* Descriptors for all clients that may come, as far as the system lets us. */
+static void raise_limits(const struct config *config)
+{
+    uint64_t clients = 0;
+    for (size_t i = 0; i < config->listener_count; i++) {
+        clients +=
+            config->listeners[i].max_connections > 0 ? (uint64_t)config->listeners[i].max_connections : 0;
+    }
+    struct err err;
+    if (service_raise_nofile(clients ? clients + 64 : 10000, &err) < 0) {
+        log_write(LOG_T_INFO, "%s", err.text);
+    }
+}
+
+/* As mosquitto: where the default user does not exist, nobody serves. A user named in the file must exist. */
+static int drop_privileges(const char *user, struct err *err)
+{
+    if (geteuid() == 0 && strcmp(user, DEFAULT_USER) == 0 && !getpwnam(user)) {
+        log_write(
+            LOG_T_WARNING,
+            "There is no user '%s'; running as 'nobody'. Files that a reload reads must be readable to it.",
+            user);
+        user = "nobody";
+    }
+    return service_drop_privileges(user, err);
+}
+
+/* Everything that may need root's rights or must stop the start. 0, or the exit status. */
+static int open_all(struct daemon *d, struct err *err)
+{
+    d->loop = loop_new();
+    if (!d->loop || broker_init(&d->broker, d->loop, d->config, NULL) < 0) {
+        err_set(err, "Error: out of memory, or the kernel gives no event queue");
+        return EXIT_FAILURE;
+    }
+    d->domain = true;
+    d->first_wiring = wire_load(d->config, err);
+    if (!d->first_wiring) {
+        return EXIT_CONFIG;
+    }
+    d->listeners = listeners_open(&d->broker, err);
+    if (!d->listeners || (d->config->pid_file && service_pid_file_write(d->config->pid_file, err) < 0) ||
+        drop_privileges(d->config->user, err) < 0) {
+        return EXIT_FAILURE;
+    }
+    return 0;
+}
+
+static int start_all(struct daemon *d, struct err *err)
+{
+    struct log_options options = log_options(d->config);
+    if (log_start(&options, err) < 0) {
+        return EXIT_CONFIG;
+    }
+    log_write(LOG_T_INFO, "bramble version %s starting.", BRAMBLE_VERSION);
+    log_write(LOG_T_INFO, d->config->path ? "Config loaded from %s." : "Using default config.",
+              d->config->path);
+    raise_limits(d->config);
+    d->wire = wire_new(&d->broker, err);
+    if (!d->wire) {
+        return EXIT_FAILURE;
+    }
+    wire_use(d->wire, d->first_wiring, d->config);
+    d->first_wiring = NULL;
+    d->sys = sys_new(&d->broker);
+    if (!d->sys) {
+        err_set(err, "Error: out of memory");
+        return EXIT_FAILURE;
+    }
+    return 0;
+}
+
+static void watch_signals(struct daemon *d)
+{
+    loop_on_signal(d->loop, SIGTERM, on_terminate, d);
+    loop_on_signal(d->loop, SIGINT, on_terminate, d);
+    loop_on_signal(d->loop, SIGHUP, on_hangup, d);
+    signal(SIGUSR1, SIG_IGN); /* mosquitto saves its store then: nothing to do, but no reason to die */
+    signal(SIGUSR2, SIG_IGN);
+}
+
+static void run(struct daemon *d)
+{
+    struct err err;
+    loop_before_sleep(d->loop, broker_before_sleep, &d->broker);
+    listeners_start(d->listeners, wire_stack, d->wire);
+    if (service_watchdog_us()) {
+        timer_setup(&d->watchdog, watchdog_due, d);
+        watchdog_due(d);
+    }
+    log_write(LOG_T_INFO, "bramble version %s running.", BRAMBLE_VERSION);
+    if (d->config->daemon && service_daemon_ready(d->ready_fd, &err) < 0) {
+        log_write(LOG_T_WARNING, "%s", err.text);
+    }
+    service_notify_ready(NULL);
+    loop_run(d->loop);
+}
+
+/* The other way round. Also after a start that failed half-way. */
+static void close_all(struct daemon *d)
+{
+    if (d->reload) { /* let its thread come home */
+        pthread_join(d->reload->thread, NULL);
+        wire_unload(d->reload->wiring);
+        config_free(d->reload->config);
+    }
+    listeners_close(d->listeners);
+    if (d->domain) {
+        d->broker.stopping = true;
+        broker_before_sleep(&d->broker); /* what is queued goes out, as far as the sockets take it */
+        if (d->wire) {
+            timer_stop(d->loop, &d->watchdog);
+        }
+        sys_free(d->sys);
+        broker_free(&d->broker);
+    }
+    wire_free(d->wire);
+    wire_unload(d->first_wiring);
+    if (d->config->pid_file) {
+        service_pid_file_remove(d->config->pid_file);
+    }
+    log_write(LOG_T_INFO, "bramble version %s terminating.", BRAMBLE_VERSION);
+    log_stop();
+}
+
+static int check_only(struct daemon *d)
+{
+    struct err err;
+    struct wiring *wiring = wire_load(d->config, &err);
+    if (!wiring) {
+        return fail(&err, EXIT_CONFIG);
+    }
+    wire_unload(wiring);
+    fprintf(stderr, "Configuration file is OK.\n");
+    return 0;
+}
+
+static int daemon_main(struct daemon *d)
+{
+    struct err err = {""};
+    if (d->args.test_config) {
+        return check_only(d);
+    }
+    if (d->config->daemon && service_daemonise(&d->ready_fd, &err) < 0) {
+        return fail(&err, EXIT_FAILURE);
+    }
+    signal(SIGPIPE, SIG_IGN);
+    int status = open_all(d, &err);
+    status = status ? status : start_all(d, &err);
+    if (status) {
+        fprintf(stderr, "%s\n", err.text);
+    } else {
+        watch_signals(d);
+        run(d);
+    }
+    close_all(d);
+    return status;
+}
+
+static const struct {
+    const char *name;
+    int (*tool)(int argc, char **argv);
+} tools[] = {{"passwd", passwd_tool}, {"cert", cert_tool}, {"setup", setup_tool}};
+
+int main(int argc, char **argv)
+{
+    for (size_t i = 0; argc > 1 && i < sizeof tools / sizeof *tools; i++) {
+        if (strcmp(argv[1], tools[i].name) == 0) {
+            return tools[i].tool(argc - 1, argv + 1);
+        }
+    }
+    struct err err = {""};
+    struct daemon daemon = {.ready_fd = -1};
+    if (service_std_fds(&err) < 0) {
+        return fail(&err, EXIT_FAILURE);
+    }
+    int status = config_args_parse(argc, argv, &daemon.args, stdout, stderr);
+    if (status != CONFIG_ARGS_RUN) {
+        return status;
+    }
+    daemon.config = config_load(&daemon.args, print_line, NULL, &err);
+    if (!daemon.config) {
+        return fail(&err, EXIT_CONFIG);
+    }
+    status = daemon_main(&daemon);
+    config_free(daemon.config);
+    if (daemon.loop) {
+        loop_free(daemon.loop);
+    }
+    return status;
+}

@@ -1,0 +1,179 @@
+/*
+ * on_publish.c - PUBLISH and its acknowledgements, in both directions.
+ *
+ *   client                       broker                                client
+ *   PUBLISH QoS 1 -------------> on_publish: route, hold PUBACK
+ *          <-- PUBACK ---------- (ticket closed)      PUBLISH ------->
+ *                                on_ack  <------------ PUBACK
+ *   PUBLISH QoS 2 -------------> on_publish: route, note the id, hold PUBREC
+ *          <-- PUBREC ---------- (ticket closed)
+ *   PUBREL --------------------> on_ack: forget the id
+ *          <-- PUBCOMP ---------
+ *
+ * A QoS 2 message is routed when its PUBLISH comes; until PUBREL the same id is a repetition and is not
+ * routed again.
+ */
+#include "broker/dispatch.h"
+#include "broker/log.h"
+#include "broker/router.h"
+#include "broker/topic.h"
+
+/* Rules of the standard and of the listener that end the connection. */
+static const char *forbidden(const struct conn *conn, const struct packet_publish *publish)
+{
+    const struct config *config = conn->broker->config;
+    if (topic_levels(publish->topic) > config->max_topic_levels) {
+        return "its topic has too many levels";
+    }
+    if (publish->retain && !config->retain_available) {
+        return "retained messages are not available here";
+    }
+    if (publish->qos > broker_door(conn->broker, conn->who)->config->max_qos) {
+        return "its QoS is higher than this listener allows";
+    }
+    return NULL;
+}
+
+/* The message to route; NULL when it is dropped by a rule (it is acknowledged all the same [MQTT-3.3.5-2])
+ * or, with the connection ended, for want of memory. */
+static struct msg *make_message(struct conn *conn, const struct packet_publish *publish, struct msg *block)
+{
+    struct broker *broker = conn->broker;
+    const char *mount = broker_door(broker, conn->who)->config->mount_point;
+    uint32_t limit = broker->config->message_size_limit;
+    if (limit && publish->payload.n > limit) {
+        log_write(LOG_T_NOTICE, "Dropped a PUBLISH of %zu bytes from %s on '%.*s': message_size_limit.",
+                  publish->payload.n, conn_name(conn), SLICE_ARG(publish->topic));
+        return NULL;
+    }
+    struct msg *msg;
+    if (block && !mount) {
+        msg_adopt(block, publish, conn->who);
+        msg = msg_ref(block);
+    } else {
+        msg = msg_new_mounted(slice_str(mount), publish->topic, publish->payload, publish->qos,
+                              publish->retain, conn->who);
+    }
+    if (!msg) {
+        conn_fail(conn, "out of memory for a message, or its topic with mount_point is too long");
+        return NULL;
+    }
+    if (!router_may(broker, conn->who, ACL_WRITE, msg_topic(msg))) {
+        broker->counters.publish_denied++;
+        log_write(LOG_T_DEBUG, "Denied PUBLISH from %s (q%d, '%.*s', %u bytes).", conn_name(conn),
+                  publish->qos, SLICE_ARG(msg_topic(msg)), msg->payload_size);
+        msg_unref(msg);
+        return NULL;
+    }
+    return msg;
+}
+
+/* QoS 2: the first PUBLISH with this id; its ticket is kept with the id. */
+static bool note_inbound(struct conn *conn, uint16_t id, struct ticket *ticket)
+{
+    if (inbound_add(&conn->session->inbound, id, ticket_ref(ticket)) < 0) {
+        ticket_unref(ticket);
+        conn_fail(conn, "out of memory for a packet identifier");
+        return false;
+    }
+    return true;
+}
+
+static void route(struct conn *conn, const struct packet_publish *publish, struct msg *msg)
+{
+    struct broker *broker = conn->broker;
+    struct ticket *ticket = store_begin(broker->store);
+    if (publish->qos == 2 && !conn->session->clean) {
+        store_put(broker->store, ticket, CHANGE_IN_ID, conn->session->number, NULL, publish->id);
+    }
+    if (publish->qos < 2 || note_inbound(conn, publish->id, ticket)) {
+        if (msg) {
+            router_publish(broker, msg, ticket);
+        }
+        if (publish->qos > 0) {
+            conn_answer_held(conn, ticket, OUTQ_ACK, publish->qos == 1 ? PKT_PUBACK : PKT_PUBREC,
+                             publish->id);
+        }
+    }
+    store_seal(broker->store, ticket);
+    ticket_unref(ticket);
+}
+
+void on_publish(struct conn *conn, uint8_t flags, struct slice body, struct msg *block)
+{
+    struct packet_publish publish;
+    enum packet_error error = packet_decode_publish(flags, body, &publish);
+    const char *reason = error ? packet_error_text(error) : forbidden(conn, &publish);
+    if (reason) {
+        conn_violation(conn, "PUBLISH", reason);
+        return;
+    }
+    struct broker *broker = conn->broker;
+    broker->counters.publish_received++;
+    broker->counters.publish_bytes_received += publish.payload.n;
+    if (publish.qos == 2) {
+        struct inbound_id *known = inbound_find(&conn->session->inbound, publish.id);
+        if (known) {
+            conn_answer_held(conn, known->ticket, OUTQ_ACK, PKT_PUBREC,
+                             publish.id); /* no duplicate [MQTT-4.3.3-2] */
+            return;
+        }
+    }
+    struct msg *msg = make_message(conn, &publish, block);
+    if (conn->state == CONN_UP) {
+        route(conn, &publish, msg);
+    }
+    msg_unref(msg);
+}
+
+/* PUBREL: the id is free again; answered also when it is unknown [MQTT-4.3.3-2]. */
+static void on_pubrel(struct conn *conn, uint16_t id)
+{
+    struct broker *broker = conn->broker;
+    struct ticket *ticket = NULL;
+    if (inbound_remove(&conn->session->inbound, id) && !conn->session->clean) {
+        ticket = store_begin(broker->store);
+        store_put(broker->store, ticket, CHANGE_IN_ID_DONE, conn->session->number, NULL, id);
+        store_seal(broker->store, ticket);
+    }
+    conn_answer_held(conn, ticket, OUTQ_ANY, PKT_PUBCOMP, id);
+    ticket_unref(ticket);
+}
+
+void on_ack(struct conn *conn, uint8_t type, uint8_t flags, struct slice body)
+{
+    uint16_t id;
+    enum packet_error error = packet_decode_ack(type, flags, body, &id);
+    if (error) {
+        conn_violation(conn, packet_name(type), packet_error_text(error));
+        return;
+    }
+    struct sessions *sessions = &conn->broker->sessions;
+    struct ticket *ticket = NULL;
+    enum ack ack = ACK_OK;
+    switch (type) {
+    case PKT_PUBACK:
+        ack = session_puback(sessions, conn->session, id);
+        break;
+    case PKT_PUBREC:
+        ack = session_pubrec(sessions, conn->session, id, &ticket);
+        if (ack != ACK_WRONG) { /* an unknown id too, or the client would wait for ever */
+            conn_answer_held(conn, ticket, OUTQ_REL, PKT_PUBREL, id);
+        }
+        break;
+    case PKT_PUBCOMP:
+        ack = session_pubcomp(sessions, conn->session, id);
+        break;
+    default:
+        on_pubrel(conn, id);
+        break;
+    }
+    ticket_unref(ticket);
+    if (ack == ACK_WRONG) {
+        conn_violation(conn, packet_name(type),
+                       "it does not fit the QoS of the message with this identifier");
+    } else if (ack == ACK_UNKNOWN) {
+        log_write(LOG_T_DEBUG, "%s from %s for the unknown packet identifier %u.", packet_name(type),
+                  conn_name(conn), id);
+    }
+}

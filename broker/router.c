@@ -1,0 +1,84 @@
+/*
+ * router.c - the fan-out. See router.h.
+ */
+#include "broker/router.h"
+#include "broker/log.h"
+
+bool router_may(const struct broker *broker, const struct principal *who, enum acl_access access,
+                struct slice topic)
+{
+    const struct door *door = broker_door(broker, who);
+    if (door && access == ACL_WRITE && topic.n >= 5 && memcmp(topic.p, "$SYS/", 5) == 0) {
+        return false; /* the broker's own */
+    }
+    return !door || !door->acl || acl_allows(door->acl, who, access, topic);
+}
+
+void router_publish(struct broker *broker, struct msg *msg, struct ticket *ticket)
+{
+    if (msg->retain) {
+        if (retain_update(broker->retain, msg) < 0) {
+            log_write(LOG_T_ERROR, "out of memory: the message on '%.*s' is not retained",
+                      SLICE_ARG(msg_topic(msg)));
+        }
+        store_put(broker->store, ticket, CHANGE_RETAINED, 0, msg, 0);
+    }
+    const struct match *matches;
+    bool cut;
+    struct slice topic = msg_topic(msg);
+    size_t n = subs_match(broker->subs, topic, &matches, &cut);
+    for (size_t i = 0; i < n; i++) {
+        struct session *session = matches[i].session;
+        if (!router_may(broker, session->who, ACL_READ, topic)) {
+            continue;
+        }
+        enum offer offer = session_offer(&broker->sessions, session, msg, matches[i].qos, false, ticket);
+        broker->pressure |= offer == OFFER_PRESSURE;
+    }
+    broker->turn_offers += (uint32_t)n;
+    if (cut) {
+        log_write(LOG_T_ERROR, "out of memory: a message on '%.*s' did not reach all its subscribers",
+                  SLICE_ARG(topic));
+    }
+}
+
+void router_publish_now(struct broker *broker, struct msg *msg)
+{
+    struct ticket *ticket = store_begin(broker->store);
+    router_publish(broker, msg, ticket);
+    store_seal(broker->store, ticket);
+    ticket_unref(ticket);
+}
+
+struct retained_walk {
+    struct broker *broker;
+    struct session *session;
+    uint8_t qos;
+    bool room;
+};
+
+/* The rights of both ends count now, not when the message was kept: the reader's, and with
+ * check_retain_source those of the client that sent it. */
+static void send_retained(void *arg, struct msg *msg)
+{
+    struct retained_walk *walk = arg;
+    struct broker *broker = walk->broker;
+    struct slice topic = msg_topic(msg);
+    if (!router_may(broker, walk->session->who, ACL_READ, topic)) {
+        return;
+    }
+    if (broker->config->check_retain_source && !router_may(broker, msg->from, ACL_WRITE, topic)) {
+        return;
+    }
+    session_offer(&broker->sessions, walk->session, msg, walk->qos, walk->room, NULL);
+    if (!walk->room) {
+        return;
+    }
+    broker->turn_offers++;
+}
+
+void router_send_retained(struct broker *broker, struct session *session, struct slice filter, uint8_t qos)
+{
+    struct retained_walk walk = {broker, session, qos, session_room(&broker->sessions, session)};
+    retain_match(broker->retain, filter, send_retained, &walk);
+}

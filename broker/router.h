@@ -1,0 +1,28 @@
+/*
+ * router.h - the only fan-out in the program: from one message to all who get it.
+ *
+ * It never sees a transport, nor who asks: connections, in-process peers, wills and $SYS all publish through
+ * here.
+ */
+#ifndef BRAMBLE_ROUTER_H
+#define BRAMBLE_ROUTER_H
+
+#include "broker/broker.h"
+
+/* Keeps a retained message, matches, checks each reader's right, offers. The deliveries become part of the
+ * ticket, which the caller has begun and seals (NULL: nothing is durable). */
+void router_publish(struct broker *broker, struct msg *msg, struct ticket *ticket);
+
+/* The same for a publisher that waits for nothing (wills, $SYS). The publisher's own right is the caller's
+ * business. */
+void router_publish_now(struct broker *broker, struct msg *msg);
+
+/* Offers the retained messages that match the filter to a session that has just subscribed [MQTT-3.3.1-6]. */
+void router_send_retained(struct broker *broker, struct session *session, struct slice filter, uint8_t qos);
+
+/* Whether who may do this with the topic now, by the ACL of the door it came in by. In-process principals
+ * may. */
+bool router_may(const struct broker *broker, const struct principal *who, enum acl_access access,
+                struct slice topic);
+
+#endif

@@ -1,0 +1,161 @@
+/*
+ * sys.c - $SYS and the jobs by the clock. See sys.h.
+ *
+ * A value is published only when it has changed since the last round, as mosquitto does: an idle broker is
+ * quiet.
+ */
+#include "broker/sys.h"
+#include "broker/local.h"
+#include "broker/log.h"
+#include <inttypes.h>
+#include <malloc.h>
+#include <stdlib.h>
+
+enum { SWEEP_MS = 60000 };
+
+/* What is not a counter: one row gives the place under $SYS/broker/ and the expression over struct broker *b.
+ */
+#define GAUGES(X)                                                                 \
+    X("clients/connected", b->sessions.online - 1)                                \
+    X("clients/active", b->sessions.online - 1)                                   \
+    X("clients/total", HASH_COUNT(b->sessions.by_id) - 1)                         \
+    X("clients/disconnected", HASH_COUNT(b->sessions.by_id) - b->sessions.online) \
+    X("clients/inactive", HASH_COUNT(b->sessions.by_id) - b->sessions.online)     \
+    X("subscriptions/count", subs_count(b->subs))                                 \
+    X("retained messages/count", retain_count(b->retain))                         \
+    X("store/messages/bytes", retain_bytes(b->retain))                            \
+    X("publish/messages/dropped", b->sessions.dropped)                            \
+    X("connections/open", b->conn_count)                                          \
+    X("log/lost", log_lost())                                                     \
+    X("heap/current", heap_in_use())
+
+enum {
+    VALUES = 0
+#define X(...) +1
+    COUNTERS(X) GAUGES(X)
+#undef X
+};
+
+struct sys {
+    struct broker *broker;
+    struct local *local;
+    struct timer round, sweep;
+    bool first;
+    uint64_t values[VALUES];
+};
+
+static uint64_t heap_in_use(void)
+{
+    struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+}
+
+static void publish(struct sys *sys, const char *topic, const char *text)
+{
+    if (local_publish(sys->local, topic, slice_str(text), 0, true) < 0) {
+        log_write(LOG_T_ERROR, "Out of memory for %s.", topic);
+    }
+}
+
+static void report(struct sys *sys, size_t i, const char *topic, uint64_t value)
+{
+    if (sys->first || sys->values[i] != value) {
+        char text[24];
+        snprintf(text, sizeof text, "%" PRIu64, value);
+        sys->values[i] = value;
+        publish(sys, topic, text);
+    }
+}
+
+static void publish_round(struct sys *sys)
+{
+    struct broker *b = sys->broker;
+    struct counters counters = b->counters; /* as they were before this round */
+    size_t i = 0;
+    char text[64];
+    snprintf(text, sizeof text, "%" PRId64 " seconds", (loop_now(b->loop) - b->started) / 1000);
+    publish(sys, "$SYS/broker/uptime", text);
+#define X(name, topic, words) report(sys, i++, "$SYS/broker/" topic, counters.name);
+    COUNTERS(X)
+#undef X
+#define X(topic, value) report(sys, i++, "$SYS/broker/" topic, (uint64_t)(value));
+    GAUGES(X)
+#undef X
+    sys->first = false;
+}
+
+static void start_timers(struct sys *sys)
+{
+    struct broker *b = sys->broker;
+    timer_stop(b->loop, &sys->round);
+    timer_stop(b->loop, &sys->sweep);
+    if (b->config->sys_interval > 0) {
+        timer_start(b->loop, &sys->round, b->config->sys_interval * 1000LL);
+    }
+    if (b->config->persistent_client_expiration > 0) {
+        timer_start(b->loop, &sys->sweep, SWEEP_MS);
+    }
+}
+
+static void round_due(void *arg)
+{
+    struct sys *sys = arg;
+    publish_round(sys);
+    timer_start(sys->broker->loop, &sys->round, sys->broker->config->sys_interval * 1000LL);
+}
+
+/* persistent_client_expiration: kept sessions that nobody came back for. */
+static void sweep_due(void *arg)
+{
+    struct sys *sys = arg;
+    struct broker *b = sys->broker;
+    int64_t before = loop_now(b->loop) - b->config->persistent_client_expiration * 1000;
+    struct session *session, *next;
+    HASH_ITER(hh, b->sessions.by_id, session, next) {
+        if (!session->peer && session->offline_since < before) {
+            log_write(LOG_T_NOTICE,
+                      "Expiring client %s: it was away for longer than persistent_client_expiration.",
+                      session->client_id);
+            session_destroy(&b->sessions, session);
+        }
+    }
+    timer_start(b->loop, &sys->sweep, SWEEP_MS);
+}
+
+struct sys *sys_new(struct broker *broker)
+{
+    struct sys *sys = calloc(1, sizeof *sys);
+    if (!sys) {
+        return NULL;
+    }
+    sys->broker = broker;
+    sys->first = true;
+    sys->local = local_new(broker, "$SYS", NULL, NULL);
+    if (!sys->local) {
+        free(sys);
+        return NULL;
+    }
+    timer_setup(&sys->round, round_due, sys);
+    timer_setup(&sys->sweep, sweep_due, sys);
+    if (broker->config->sys_interval > 0) {
+        publish(sys, "$SYS/broker/version", "bramble version " BRAMBLE_VERSION);
+        publish_round(sys);
+    }
+    start_timers(sys);
+    return sys;
+}
+
+void sys_free(struct sys *sys)
+{
+    if (sys) {
+        timer_stop(sys->broker->loop, &sys->round);
+        timer_stop(sys->broker->loop, &sys->sweep);
+        local_free(sys->local);
+        free(sys);
+    }
+}
+
+void sys_reload(struct sys *sys)
+{
+    start_timers(sys);
+}

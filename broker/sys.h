@@ -1,0 +1,20 @@
+/*
+ * sys.h - $SYS: what the broker says about itself, as retained messages, every sys_interval seconds; and the
+ * small jobs that come round by the clock (sessions that have expired).
+ */
+#ifndef BRAMBLE_SYS_H
+#define BRAMBLE_SYS_H
+
+#include "broker/broker.h"
+
+struct sys;
+
+/* Publishes the first round. NULL without memory. */
+struct sys *sys_new(struct broker *broker);
+/* NULL is allowed. */
+void sys_free(struct sys *sys);
+
+/* The interval may have changed. */
+void sys_reload(struct sys *sys);
+
+#endif
