@@ -1,7 +1,8 @@
 /*
  * acl.h - the port to the ACL: may this principal do this with this topic?
  *
- * Loading is pure and may be done on any thread; the result is immutable. References are counted on the loop thread.
+ * Loading is pure and may be done on any thread; the result is immutable. References are counted on the loop
+ * thread.
  */
 #ifndef BRAMBLE_ACL_H
 #define BRAMBLE_ACL_H
@@ -23,7 +24,10 @@ struct acl *acl_load(const char *path, struct err *err);
 struct acl *acl_ref(struct acl *acl);
 void acl_unref(struct acl *acl);
 
-/* acl NULL: no acl_file is configured, all is allowed (as in mosquitto). Never allocates, never fails open. */
-bool acl_allows(const struct acl *acl, const struct principal *who, enum acl_access access, struct slice topic);
+/* acl NULL: no acl_file is configured, all is allowed, except what mosquitto refuses to clients even then:
+ * publishing to $SYS (but $SYS/broker/connection/+/state), and $share topics. Never allocates, never fails
+ * open. */
+bool acl_allows(const struct acl *acl, const struct principal *who, enum acl_access access,
+                struct slice topic);
 
 #endif

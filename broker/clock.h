@@ -1,8 +1,9 @@
 /*
  * clock.h - what time it is.
  *
- * Keep alive, timeouts and expiry count on CLOCK_BOOTTIME: it cannot be set, and it goes on while the machine sleeps.
- * A Pi has no clock at start, so nothing that must work uses the wall clock; it is for log lines only.
+ * Keep alive, timeouts and expiry count on CLOCK_BOOTTIME: it cannot be set, and it goes on while the machine
+ * sleeps. A Pi has no clock at start, so nothing that must work uses the wall clock; it is for log lines
+ * only.
  */
 #ifndef BRAMBLE_CLOCK_H
 #define BRAMBLE_CLOCK_H

@@ -96,7 +96,7 @@ struct config {
     int64_t persistent_client_expiration; /* seconds, 0: never */
     bool set_tcp_nodelay;
     int sys_interval;            /* seconds, 0: off */
-    uint32_t max_topic_levels;   /* own: deeper topics and filters are refused; default 200 */
+    uint32_t max_topic_levels;   /* own: deeper topics and filters are refused; default 201 */
     uint32_t connect_timeout;    /* own: seconds from accept to CONNECT; default 10 */
     uint32_t handshake_timeout;  /* own: seconds a TLS or WebSocket handshake may take; default 10 */
     int auth_threads;            /* own: 0: cores - 1, at least 1 */

@@ -549,6 +549,7 @@ static void conn_timeout(void *arg)
     struct broker *broker = conn->broker;
     if (conn->state != CONN_UP) {
         conn_fail(conn, conn->state == CONN_CLOSING ? "it does not take its last answer"
+                        : conn->state == CONN_LOGIN ? "its login took longer than connect_timeout"
                                                     : "no CONNECT came in time");
         return;
     }

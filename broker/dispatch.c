@@ -28,30 +28,37 @@ static void on_pingreq(struct conn *conn, uint8_t flags, struct slice body)
     conn_answer(conn, answer, packet_put_empty(answer, PKT_PINGRESP)); /* [MQTT-3.12.4-1] */
 }
 
+/* MQTT 3.1 let clients set DUP when they repeat PUBREL, SUBSCRIBE and UNSUBSCRIBE. */
+static uint8_t flags_of(const struct conn *conn, const struct packet_frame *frame)
+{
+    return conn->level == 3 && frame->type != PKT_PUBLISH ? frame->flags & 7 : frame->flags;
+}
+
 static void dispatch_up(struct conn *conn, const struct packet_frame *frame, struct slice body,
                         struct msg *block)
 {
+    uint8_t flags = flags_of(conn, frame);
     switch (frame->type) {
     case PKT_PUBLISH:
-        on_publish(conn, frame->flags, body, block);
+        on_publish(conn, flags, body, block);
         break;
     case PKT_PUBACK:
     case PKT_PUBREC:
     case PKT_PUBREL:
     case PKT_PUBCOMP:
-        on_ack(conn, frame->type, frame->flags, body);
+        on_ack(conn, frame->type, flags, body);
         break;
     case PKT_SUBSCRIBE:
-        on_subscribe(conn, frame->flags, body);
+        on_subscribe(conn, flags, body);
         break;
     case PKT_UNSUBSCRIBE:
-        on_unsubscribe(conn, frame->flags, body);
+        on_unsubscribe(conn, flags, body);
         break;
     case PKT_PINGREQ:
-        on_pingreq(conn, frame->flags, body);
+        on_pingreq(conn, flags, body);
         break;
     case PKT_DISCONNECT:
-        on_disconnect(conn, frame->flags, body);
+        on_disconnect(conn, flags, body);
         break;
     case PKT_CONNECT:
         conn_violation(conn, "CONNECT", "it was already connected"); /* [MQTT-3.1.0-2] */

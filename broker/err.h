@@ -1,8 +1,9 @@
 /*
  * err.h - why something could not be done, in words for the person who has to mend it.
  *
- * A loader that fails fills a struct err of its caller with one line, "file:line: reason" where a file is to blame,
- * and returns NULL or -1. The caller decides whether that stops the start or keeps the last good state.
+ * A loader that fails fills a struct err of its caller with one line, "file:line: reason" where a file is to
+ * blame, and returns NULL or -1. The caller decides whether that stops the start or keeps the last good
+ * state.
  */
 #ifndef BRAMBLE_ERR_H
 #define BRAMBLE_ERR_H
@@ -14,7 +15,8 @@ struct err {
     char text[512];
 };
 
-/* Sets the text (cut at the end of the buffer) and returns -1, so that `return err_set(...)` reads well. err may be NULL. */
+/* Sets the text (cut at the end of the buffer) and returns -1, so that `return err_set(...)` reads well. err
+ * may be NULL. */
 __attribute__((format(printf, 2, 3))) static inline int err_set(struct err *err, const char *fmt, ...)
 {
     if (err) {

@@ -276,6 +276,18 @@ void listeners_start(struct listeners *listeners, listener_stack *stack, void *a
     watch_all(listeners, LOOP_READ);
 }
 
+void listeners_pause(struct listeners *listeners, int64_t max_ms)
+{
+    watch_all(listeners, 0);
+    timer_start(listeners->broker->loop, &listeners->pause, max_ms);
+}
+
+void listeners_start_again(struct listeners *listeners)
+{
+    timer_stop(listeners->broker->loop, &listeners->pause);
+    watch_all(listeners, LOOP_READ);
+}
+
 void listeners_close(struct listeners *all)
 {
     if (!all) {

@@ -419,6 +419,7 @@ int loop_on_signal(struct loop *loop, int signo, void (*fn)(void *arg, int signo
     handler->fn = fn;
     handler->arg = arg;
     ev_signal_init(&handler->ev, on_signal, signo);
+    ev_set_priority(&handler->ev, EV_MAXPRI); /* before what arrived after it: SIGHUP, then a connection */
     handler->ev.data = handler;
     handler->next = loop->signals;
     loop->signals = handler;

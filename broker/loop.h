@@ -1,11 +1,12 @@
 /*
  * loop.h - the port to the event loop (libev behind broker/loop.c, the only file that includes ev.h).
  *
- * Watches and timers are embedded in the structures of their users: no allocation, and stopping is always safe.
- * All functions are for the loop thread only, except those of the mailbox that loop_mailbox() gives.
+ * Watches and timers are embedded in the structures of their users: no allocation, and stopping is always
+ * safe. All functions are for the loop thread only, except those of the mailbox that loop_mailbox() gives.
  *
  * One turn of the loop:
- *   wait -> watches, timers, signals, mail -> deferred calls -> before_sleep (the one place that writes to sockets)
+ *   wait -> watches, timers, signals, mail -> deferred calls -> before_sleep (the one place that writes to
+ * sockets)
  */
 #ifndef BRAMBLE_LOOP_H
 #define BRAMBLE_LOOP_H
@@ -13,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define LOOP_READ 1
+#define LOOP_READ  1
 #define LOOP_WRITE 2
 
 struct loop;
@@ -51,7 +52,8 @@ void loop_stop(struct loop *loop);
 /* Milliseconds on the loop's clock (CLOCK_BOOTTIME), read once per turn: cheap. */
 int64_t loop_now(struct loop *loop);
 
-/* A watch starts idle; watch_set() changes what is asked for (0 stops it). The descriptor must stay open while events != 0. */
+/* A watch starts idle; watch_set() changes what is asked for (0 stops it). The descriptor must stay open
+ * while events != 0. */
 void watch_init(struct watch *watch, int fd, void (*fn)(void *arg, int events), void *arg);
 void watch_set(struct loop *loop, struct watch *watch, int events);
 
@@ -61,8 +63,8 @@ void timer_start(struct loop *loop, struct timer *timer, int64_t after_ms);
 void timer_stop(struct loop *loop, struct timer *timer);
 bool timer_running(const struct timer *timer);
 
-/* Calls fn once at the end of this turn, before before_sleep. Deferring from a deferred call runs in the next turn,
- * which then does not wait. A queued defer is not queued twice; defer_cancel() takes it out. */
+/* Calls fn once at the end of this turn, before before_sleep. Deferring from a deferred call runs in the next
+ * turn, which then does not wait. A queued defer is not queued twice; defer_cancel() takes it out. */
 void defer_setup(struct defer *defer, void (*fn)(void *arg), void *arg);
 void defer_call(struct loop *loop, struct defer *defer);
 void defer_cancel(struct loop *loop, struct defer *defer);
@@ -70,7 +72,8 @@ void defer_cancel(struct loop *loop, struct defer *defer);
 /* The one hook that runs before the loop sleeps. */
 void loop_before_sleep(struct loop *loop, void (*fn)(void *arg), void *arg);
 
-/* fn runs on the loop (not in signal context) when the signal arrives. At most one handler a signal. 0, or -1. */
+/* fn runs on the loop (not in signal context) when the signal arrives. At most one handler a signal. 0, or
+ * -1. */
 int loop_on_signal(struct loop *loop, int signo, void (*fn)(void *arg, int signo), void *arg);
 
 /* Mail posted there is delivered on the loop. Owned by the loop. */

@@ -27,7 +27,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { EXIT_CONFIG = 3 };
+enum { EXIT_CONFIG = 3, RELOAD_PAUSE_MS = 2000 };
 #define DEFAULT_USER "bramble"
 
 struct daemon {
@@ -131,6 +131,7 @@ static void reload_done(struct mail *mail)
     }
     free(reload);
     daemon->reload = NULL;
+    listeners_start_again(daemon->listeners);
     service_notify_ready(NULL);
     if (daemon->reload_again) {
         daemon->reload_again = false;
@@ -151,11 +152,13 @@ static void reload_start(struct daemon *daemon)
     }
     *reload = (struct reload){.mail = {.fn = reload_done}, .daemon = daemon};
     service_notify_reloading(NULL);
+    listeners_pause(daemon->listeners, RELOAD_PAUSE_MS);
     daemon->reload = reload;
     if (pthread_create(&reload->thread, NULL, read_anew, reload) != 0) {
         log_write(LOG_T_ERROR, "Cannot start a thread for the reload: everything stays as it was.");
         daemon->reload = NULL;
         free(reload);
+        listeners_start_again(daemon->listeners);
         service_notify_ready(NULL);
     }
 }

@@ -16,7 +16,8 @@ struct msg *msg_new_mounted(struct slice prefix, struct slice topic, struct slic
                             bool retain, struct principal *from)
 {
     size_t topic_size = prefix.n + topic.n;
-    if (topic_size > UINT16_MAX || payload.n > PACKET_MAX_BODY) {
+    /* The two length bytes and an identifier have to fit as well: it may go out at another QoS. */
+    if (topic_size > UINT16_MAX || payload.n > PACKET_MAX_BODY - 4 - topic_size) {
         return NULL;
     }
     struct msg *msg = malloc(sizeof *msg + PACKET_MAX_HEADER + 2 + topic_size + payload.n);

@@ -35,7 +35,7 @@ struct msg *msg_new(struct slice topic, struct slice payload, uint8_t qos, bool 
                     struct principal *from);
 
 /* The same with a prefix (mount_point) before the topic. NULL also when the topic gets longer than 65535
- * bytes. */
+ * bytes, or the whole longer than any packet. */
 struct msg *msg_new_mounted(struct slice prefix, struct slice topic, struct slice payload, uint8_t qos,
                             bool retain, struct principal *from);
 

@@ -107,7 +107,8 @@ static void accept_client(struct conn *conn)
     uint8_t answer[4];
     conn->state = CONN_UP;
     conn_answer(conn, answer,
-                packet_put_connack(answer, present, CONNACK_ACCEPTED)); /* [MQTT-3.2.2-2], [MQTT-3.2.2-3] */
+                packet_put_connack(answer, present && conn->level >= 4,
+                                   CONNACK_ACCEPTED)); /* [MQTT-3.2.2-2], [MQTT-3.2.2-3] */
     if (conn->state != CONN_UP) {
         return;
     }
@@ -189,7 +190,7 @@ static void login_by_certificate(struct conn *conn, bool whole_subject)
     const char *name = whole_subject ? conn->who->cert_subject : conn->who->cert_cn;
     char *user = name ? strdup(name) : NULL;
     if (!user) {
-        refuse(conn, CONNACK_REFUSED, "its certificate has no name to be used as user name");
+        refuse(conn, CONNACK_BAD_LOGIN, "no certificate with a name to be used as user name");
         return;
     }
     free(conn->who->user);
@@ -224,10 +225,12 @@ static bool keep_will(struct conn *conn, const struct packet_connect *connect)
 {
     const struct config_listener *config = broker_door(conn->broker, conn->who)->config;
     const struct packet_will *will = &connect->will;
+    uint32_t limit = conn->broker->config->message_size_limit;
     if (!connect->has_will) {
         return true;
     }
-    if (will->qos > config->max_qos || (will->retain && !conn->broker->config->retain_available) ||
+    if (will->qos > config->max_qos || (limit && will->payload.n > limit) ||
+        (will->retain && !conn->broker->config->retain_available) ||
         topic_levels(will->topic) > conn->broker->config->max_topic_levels) {
         refuse(conn, CONNACK_REFUSED, "its will asks for what is not available here");
         return false;

@@ -31,8 +31,7 @@ static struct slice mounted(const char *mount, struct slice filter, uint8_t *buf
 static uint8_t subscribe_one(struct conn *conn, struct slice filter, uint8_t qos)
 {
     struct broker *broker = conn->broker;
-    if (topic_levels(filter) > broker->config->max_topic_levels ||
-        !router_may(broker, conn->who, ACL_SUBSCRIBE, filter)) {
+    if (!router_may(broker, conn->who, ACL_SUBSCRIBE, filter)) {
         log_write(LOG_T_NOTICE, "Denied SUBSCRIBE from %s to '%.*s'.", conn_name(conn), SLICE_ARG(filter));
         return SUBACK_FAILURE;
     }
@@ -114,12 +113,28 @@ static void subscribe_all(struct conn *conn, const struct packet_filters *filter
     free(answer);
 }
 
+static bool too_deep(const struct conn *conn, struct packet_filters filters)
+{
+    struct slice filter;
+    uint8_t qos;
+    while (packet_next_filter(&filters, &filter, &qos)) {
+        if (topic_levels(filter) > conn->broker->config->max_topic_levels) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void on_subscribe(struct conn *conn, uint8_t flags, struct slice body)
 {
     struct packet_filters filters;
     enum packet_error error = packet_decode_filters(flags, body, true, &filters);
-    if (error || filters.count > MOST_FILTERS) {
-        conn_violation(conn, "SUBSCRIBE", error ? packet_error_text(error) : "it has too many filters");
+    const char *reason = error                          ? packet_error_text(error)
+                         : filters.count > MOST_FILTERS ? "it has too many filters"
+                         : too_deep(conn, filters)      ? "a filter has more levels than max_topic_levels"
+                                                        : NULL;
+    if (reason) {
+        conn_violation(conn, "SUBSCRIBE", reason);
         return;
     }
     subscribe_all(conn, &filters);

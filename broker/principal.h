@@ -1,10 +1,10 @@
 /*
  * principal.h - the port "who is this": all that is known of a peer.
  *
- * Passwords, ACL and usage control take a principal, never a connection. A principal is made when a connection is
- * accepted, filled by the transport (address, TLS) and by CONNECT (client id, user), and shared by reference: a message
- * or a will keeps the principal of its publisher, so its rights can still be asked for when the publisher is gone.
- * References are counted on the loop thread only.
+ * Passwords, ACL and usage control take a principal, never a connection. A principal is made when a
+ * connection is accepted, filled by the transport (address, TLS) and by CONNECT (client id, user), and shared
+ * by reference: a message or a will keeps the principal of its publisher, so its rights can still be asked
+ * for when the publisher is gone. References are counted on the loop thread only.
  */
 #ifndef BRAMBLE_PRINCIPAL_H
 #define BRAMBLE_PRINCIPAL_H
@@ -14,15 +14,15 @@
 
 struct principal {
     uint32_t refs;
-    char *client_id;                        /* without zero bytes (the codec refuses them); NULL before CONNECT */
-    char *user;                             /* NULL: anonymous */
-    char address[48];                       /* numeric address, or "unix", "local" */
-    uint16_t port;                          /* the peer's port */
-    int listener;                           /* number of the listener it came in by; -1: in-process peer */
-    const char *tls_version;                /* static text "TLSv1.2" or "TLSv1.3", NULL without TLS */
-    char *cert_cn;                          /* subject common name of the verified client certificate, or NULL */
-    char *cert_subject;                     /* the whole subject in RFC 2253 style, or NULL */
-    char cert_sha256[65];                   /* hex fingerprint of that certificate, or "" */
+    char *client_id;         /* without zero bytes (the codec refuses them); NULL before CONNECT */
+    char *user;              /* NULL: anonymous */
+    char address[48];        /* numeric address, or "unix", "local" */
+    uint16_t port;           /* the peer's port */
+    int listener;            /* number of the listener it came in by; -1: in-process peer */
+    const char *tls_version; /* static text "TLSv1.2" or "TLSv1.3", NULL without TLS */
+    char *cert_cn;           /* subject common name of the verified client certificate, or NULL */
+    char *cert_subject;      /* the whole subject in RFC 2253 style, or NULL */
+    char cert_sha256[65];    /* hex fingerprint of that certificate, or "" */
 };
 
 /* One reference; NULL without memory. */

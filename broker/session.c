@@ -181,20 +181,26 @@ enum offer session_offer(struct sessions *sessions, struct session *session, str
     return taken(sessions, session, qos);
 }
 
-static bool window_open(const struct sessions *sessions, const struct session *session)
+static void sweep_ring(struct sessions *sessions, struct session *session, struct ring *ring,
+                       bool (*drop)(void *arg, const struct session *session, const struct msg *msg),
+                       void *arg)
 {
-    const struct session_limits *limits = &sessions->limits;
-    if (session->inflight >= limits->max_inflight || session->sent.count >= UINT16_MAX) {
-        return false;
+    for (uint32_t i = 0; i < ring->count; i++) {
+        struct delivery *d = ring_at(ring, i);
+        if (d->state == D_QUEUED && drop(arg, session, d->msg)) {
+            session->queued_bytes -= d->msg->payload_size;
+            session->dropped++;
+            sessions->dropped++;
+            drop_delivery(sessions, session, d);
+        }
     }
-    return limits->max_inflight_bytes == 0 || session->inflight == 0 ||
-           session->sent_bytes + ring_at(&session->queue, 0)->msg->payload_size <= limits->max_inflight_bytes;
 }
 
-bool session_has_output(const struct sessions *sessions, const struct session *session)
+void session_sweep(struct sessions *sessions, struct session *session,
+                   bool (*drop)(void *arg, const struct session *session, const struct msg *msg), void *arg)
 {
-    return session->queue0.count > 0 || session->resend < session->sent.count ||
-           (session->queue.count > 0 && window_open(sessions, session));
+    sweep_ring(sessions, session, &session->queue0, drop, arg);
+    sweep_ring(sessions, session, &session->queue, drop, arg);
 }
 
 /* An identifier that no delivery under way uses [MQTT-2.3.1-4]. The window is never larger than the
@@ -207,6 +213,35 @@ static uint16_t next_id(struct session *session)
         session->sent.gaps = true;
     }
     return session->last_id;
+}
+
+/* Tombstones that a sweep left at the head. */
+static void skip_gone(struct session *session)
+{
+    while (session->queue0.count > 0 && ring_at(&session->queue0, 0)->state == D_GONE) {
+        ring_pop(&session->queue0);
+    }
+    while (session->queue.count > 0 && ring_at(&session->queue, 0)->state == D_GONE) {
+        ring_pop(&session->queue);
+        next_id(session);
+    }
+}
+
+static bool window_open(const struct sessions *sessions, const struct session *session)
+{
+    const struct session_limits *limits = &sessions->limits;
+    if (session->inflight >= limits->max_inflight || session->sent.count >= UINT16_MAX) {
+        return false;
+    }
+    return limits->max_inflight_bytes == 0 || session->inflight == 0 ||
+           ring_at(&session->queue, 0)->state == D_GONE ||
+           session->sent_bytes + ring_at(&session->queue, 0)->msg->payload_size <= limits->max_inflight_bytes;
+}
+
+bool session_has_output(const struct sessions *sessions, const struct session *session)
+{
+    return session->queue0.count > 0 || session->resend < session->sent.count ||
+           (session->queue.count > 0 && window_open(sessions, session));
 }
 
 static struct outgoing take_again(struct session *session)
@@ -266,6 +301,7 @@ struct outgoing session_take(struct sessions *sessions, struct session *session)
             return again;
         }
     }
+    skip_gone(session);
     bool queued = session->queue.count > 0 && window_open(sessions, session);
     if (session->queue0.count > 0) {
         int32_t before =

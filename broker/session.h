@@ -109,6 +109,10 @@ void session_detach(struct sessions *sessions, struct session *session, int64_t 
  * sees to session_room(). ticket: the publish it belongs to, or NULL. */
 enum offer session_offer(struct sessions *sessions, struct session *session, struct msg *msg, uint8_t sub_qos,
                          bool retain, struct ticket *ticket);
+/* Drops what is queued and not sent yet where drop(arg, session, msg) is true; counted. A dropped QoS 1 or 2
+ * message uses up its packet identifier, as if it had been sent. */
+void session_sweep(struct sessions *sessions, struct session *session,
+                   bool (*drop)(void *arg, const struct session *session, const struct msg *msg), void *arg);
 /* Whether fewer than the allowed number of messages wait. */
 bool session_room(const struct sessions *sessions, const struct session *session);
 

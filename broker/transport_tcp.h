@@ -9,8 +9,8 @@
 struct loop;
 struct sockaddr;
 
-/* Takes over a connected, non-blocking descriptor (closed by the transport's close, also when NULL is returned, for want
- * of memory). address is the peer's, as accept() gave it; may be of any family. */
+/* Takes over a connected, non-blocking descriptor (closed by the transport's close, also when NULL is
+ * returned, for want of memory). address is the peer's, as accept() gave it; may be of any family. */
 struct transport *transport_tcp_new(struct loop *loop, int fd, const struct sockaddr *address, bool no_delay);
 
 #endif

@@ -7,6 +7,7 @@
 #include "broker/wire.h"
 #include "broker/conn.h"
 #include "broker/log.h"
+#include "broker/router.h"
 #include "tls/tls.h"
 #include "ws/ws.h"
 #include <stdlib.h>
@@ -233,6 +234,21 @@ static void use_doors(struct wire *wire, struct passwords **before)
     }
 }
 
+/* What waits for a client that may no longer read it is not sent. */
+static bool not_readable(void *arg, const struct session *session, const struct msg *msg)
+{
+    return session->who && !router_may(arg, session->who, ACL_READ, msg_topic(msg));
+}
+
+static void end_rights(struct broker *broker, struct passwords **before)
+{
+    conn_each(broker, end_if_changed, &(struct ended){broker, before});
+    struct session *session, *next;
+    HASH_ITER(hh, broker->sessions.by_id, session, next) {
+        session_sweep(&broker->sessions, session, not_readable, broker);
+    }
+}
+
 void wire_use(struct wire *wire, struct wiring *wiring, struct config *config)
 {
     struct broker *broker = wire->broker;
@@ -252,7 +268,7 @@ void wire_use(struct wire *wire, struct wiring *wiring, struct config *config)
     broker_use_limits(broker);
     use_doors(wire, before);
     if (!first) {
-        conn_each(broker, end_if_changed, &(struct ended){broker, before});
+        end_rights(broker, before);
     }
     for (size_t i = 0; i < broker->door_count; i++) {
         passwords_unref(before[i]);

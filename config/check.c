@@ -197,13 +197,13 @@ static int check_identity(struct parser *p, const struct draft *draft)
             p, said(draft->seen, "require_certificate"),
             "require_certificate needs cafile or capath: no client certificate could be valid.");
     }
-    if (listener->use_identity_as_username && !listener->require_certificate) {
-        return parser_fail(p, said(draft->seen, "use_identity_as_username"),
-                           "use_identity_as_username needs 'require_certificate true'.");
-    }
-    if (listener->use_subject_as_username && !listener->require_certificate) {
-        return parser_fail(p, said(draft->seen, "use_subject_as_username"),
-                           "use_subject_as_username needs 'require_certificate true'.");
+    if ((listener->use_identity_as_username || listener->use_subject_as_username) &&
+        !listener->require_certificate) {
+        parser_warn(p,
+                    said(draft->seen, listener->use_identity_as_username ? "use_identity_as_username"
+                                                                         : "use_subject_as_username"),
+                    "Nobody can connect to this listener: the user name is taken from a certificate, "
+                    "and none is asked for without 'require_certificate true'.");
     }
     if (listener->use_identity_as_username && listener->use_subject_as_username) {
         parser_warn(p, said(draft->seen, "use_subject_as_username"),

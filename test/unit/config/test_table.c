@@ -228,7 +228,7 @@ static void defaults_of_general_options(void **state)
     assert_int_equal(c->persistent_client_expiration, 0);
     assert_false(c->set_tcp_nodelay);
     assert_int_equal(c->sys_interval, 10);
-    assert_int_equal(c->max_topic_levels, 200);
+    assert_int_equal(c->max_topic_levels, 201);
     assert_int_equal(c->connect_timeout, 10);
     assert_int_equal(c->handshake_timeout, 10);
     assert_int_equal(c->auth_threads, 0);
