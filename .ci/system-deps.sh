@@ -91,8 +91,8 @@ archive=$(pkg --variable=libdir libwebsockets)/libwebsockets.a
 "$OBJCOPY" --redefine-sym recv=lwsio_recv --redefine-sym send=lwsio_send --redefine-sym poll=lwsio_poll \
     --redefine-sym shutdown=lwsio_shutdown --redefine-sym close=lwsio_close "$archive" "$work/liblwsio.a"
 
-# What the archive itself needs (OpenSSL, libcap, ... where the distribution built it so), without itself. The static
-# variant of the .pc file names its libraries as Libs, the other one as Libs.private.
+# What the archive itself needs. Its .pc file names some of that, its own configuration tells the rest: a distribution's
+# libwebsockets has OpenSSL inside, which bramble never calls but the linker asks for.
 extra=
 for word in $(pkg --libs --static libwebsockets); do
     case $word in
@@ -100,6 +100,11 @@ for word in $(pkg --libs --static libwebsockets); do
         *) extra="$extra $word" ;;
     esac
 done
+compile -dM -E -include lws_config.h -xc /dev/null >"$work/lws"
+has() { grep -q "^#define $1\b" "$work/lws"; }
+if has LWS_WITH_TLS && ! has LWS_WITH_MBEDTLS; then extra="$extra -lssl -lcrypto"; fi
+if has LWS_WITH_ZLIB; then extra="$extra -lz"; fi
+if has LWS_HAVE_LIBCAP; then extra="$extra -lcap"; fi
 mbed=$(pkg --libs mbedtls mbedx509 mbedcrypto)
 libs="$dir/liblwsio.a ${mbed:--lmbedtls -lmbedx509 -lmbedcrypto}$extra"
 mv "$work/liblwsio.a" "$dir/liblwsio.a"

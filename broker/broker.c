@@ -10,6 +10,13 @@ static void nothing(void *arg)
     (void)arg;
 }
 
+/* The publishers that waited for a subscriber go on. */
+static void slow_over(void *arg)
+{
+    struct broker *broker = arg;
+    peer_list_flush(&broker->slow);
+}
+
 void broker_use_limits(struct broker *broker)
 {
     const struct config *config = broker->config;
@@ -18,6 +25,7 @@ void broker_use_limits(struct broker *broker)
         .max_inflight = inflight == 0 || inflight > UINT16_MAX - 1 ? UINT16_MAX - 1 : inflight,
         .max_inflight_bytes = config->max_inflight_bytes,
         .max_queued = config->max_queued_messages,
+        .max_burst = config->max_queued_burst,
         .max_queued_bytes = config->max_queued_bytes,
         .queue_qos0 = config->queue_qos0_messages,
         .upgrade_qos = config->upgrade_outgoing_qos,
@@ -42,6 +50,8 @@ int broker_init(struct broker *broker, struct loop *loop, struct config *config,
     broker_use_limits(broker);
     peer_list_init(&broker->flush);
     peer_list_init(&broker->resume);
+    peer_list_init(&broker->slow);
+    timer_setup(&broker->slow_timer, slow_over, broker);
     defer_setup(&broker->next_turn, nothing, NULL);
     broker->started = loop_now(loop);
     return 0;
@@ -58,7 +68,9 @@ void broker_free(struct broker *broker)
     if (broker->conns) {
         conn_each(broker, end_conn, NULL);
     }
-    while (broker->flush.first || broker->resume.first) {
+    timer_stop(broker->loop, &broker->slow_timer);
+    while (broker->flush.first || broker->resume.first || broker->slow.first) {
+        peer_list_flush(&broker->slow);
         peer_list_flush(&broker->resume);
         peer_list_flush(&broker->flush);
     }
@@ -87,7 +99,6 @@ void broker_before_sleep(void *arg)
     store_submit(broker->store, false);
     peer_list_flush(&broker->flush);
     broker->turn_offers = 0;
-    broker->pressure = false;
     if (broker->flush.first || broker->resume.first) {
         defer_call(broker->loop, &broker->next_turn);
     }

@@ -32,6 +32,7 @@ struct door {
 enum {
     READ_SIZE = 65536,   /* of the shared read buffer */
     TURN_OFFERS = 20000, /* deliveries queued in one turn of the loop before reading rests */
+    SLOW_MS = 2,         /* what a publisher waits for a subscriber whose queue fills up */
 };
 
 struct broker {
@@ -53,14 +54,16 @@ struct broker {
     struct peer_list resume; /* whose input waits for the next turn */
     struct defer next_turn;  /* keeps the loop from sleeping while resume or flush is not empty */
     uint32_t turn_offers;
-    bool pressure; /* a subscriber's queue is filling up: whoever published rests until the next turn */
+    bool pressure;           /* the packet just routed met OFFER_PRESSURE */
+    struct peer_list slow;   /* publishers that wait a moment for it */
+    struct timer slow_timer; /* runs while that list is not empty */
 
     struct window *window; /* output is gathered here, for one connection at a time */
     uint8_t *read_buffer;  /* READ_SIZE, for one read at a time */
 
     struct counters counters;
     int64_t started;
-    bool stopping;
+    bool memory_said; /* that memory_limit was reached */
 };
 
 /* Makes the domain (subscriptions, sessions, retained messages, store, buffers) for a configuration that

@@ -81,6 +81,7 @@ struct config {
     uint32_t max_inflight_messages; /* 0: no limit (65535) */
     uint64_t max_inflight_bytes;    /* 0: no limit */
     uint32_t max_queued_messages;   /* 0: no limit */
+    uint32_t max_queued_burst;      /* own: beyond that, for a client that is reading; default 9000 */
     uint64_t max_queued_bytes;      /* 0: no limit */
     uint32_t max_packet_size;       /* 0: no limit (the standard's); a file can say 20 and more */
     uint32_t message_size_limit;    /* payload; 0: no limit */

@@ -22,6 +22,7 @@ enum {
     BLOCK_FROM = 4096,     /* packets above this are read into a block of their own */
     FLUSH_ROUNDS = 4,      /* windows written to one connection in one turn */
     LAST_ANSWER_MS = 5000, /* for taking the last answer before it is closed */
+    ANSWERS_MOST = 1000,   /* that wait for a blocked socket before reading rests */
 };
 
 static void conn_flush(struct peer *peer);
@@ -196,15 +197,21 @@ static void conn_kick(struct peer *peer, const char *why)
 
 /* ---- input ---- */
 
+/* Who asks and does not read the answers is not listened to. */
+static bool deaf(const struct conn *conn)
+{
+    return conn->peer.blocked && conn->out.count >= ANSWERS_MOST;
+}
+
 static bool may_parse(const struct conn *conn)
 {
-    return (conn->state == CONN_GREETING || conn->state == CONN_UP) && !conn->paused;
+    return (conn->state == CONN_GREETING || conn->state == CONN_UP) && !conn->paused && !deaf(conn);
 }
 
 /* Whether this turn has done enough for this connection, or for all. */
 static bool turn_is_full(const struct broker *broker)
 {
-    return broker->pressure || broker->turn_offers >= TURN_OFFERS;
+    return broker->turn_offers >= TURN_OFFERS;
 }
 
 static void want_input(struct conn *conn)
@@ -214,14 +221,48 @@ static void want_input(struct conn *conn)
     }
 }
 
+/* Parsing stops; it goes on in the next turn, or, when the connection may not parse now, with conn_resume().
+ */
 static void rest_input(struct conn *conn)
 {
     conn->input_rests = true;
     if (may_parse(conn)) {
-        peer_wake(&conn->resume);
+        if (!conn->resume.scheduled) {
+            conn->resume.list = &conn->broker->resume;
+            peer_wake(&conn->resume);
+        }
         defer_call(conn->broker->loop, &conn->broker->next_turn);
     }
     want_input(conn);
+}
+
+/* The packet just routed fills the queue of a subscriber that does acknowledge: its publisher waits SLOW_MS
+ * for it. Each acknowledgement of that subscriber can cost a publisher one such wait and no more, so a
+ * subscriber that is really slow holds nobody up: its queue fills, and it loses messages by
+ * max_queued_messages. */
+static void slow_down(struct conn *conn)
+{
+    struct broker *broker = conn->broker;
+    broker->pressure = false;
+    if (conn->state != CONN_UP || conn->resume.scheduled) {
+        return;
+    }
+    conn->input_rests = true;
+    conn->resume.list = &broker->slow;
+    peer_wake(&conn->resume);
+    if (!timer_running(&broker->slow_timer)) {
+        timer_start(broker->loop, &broker->slow_timer, SLOW_MS);
+    }
+    want_input(conn);
+}
+
+static void dispatch(struct conn *conn, const struct packet_frame *frame, struct slice body,
+                     struct msg *block)
+{
+    dispatch_packet(conn, frame, body, block);
+    if (conn->broker->pressure) {
+        slow_down(conn);
+    }
 }
 
 /* The start of a packet that is not all there yet: makes the block that the rest will be read into. */
@@ -260,8 +301,13 @@ static bool too_large(struct conn *conn, const struct packet_frame *frame)
 static size_t parse(struct conn *conn, const uint8_t *p, size_t n)
 {
     size_t at = 0;
-    while (at < n && may_parse(conn) && !(at > 0 && turn_is_full(conn->broker))) {
+    while (at < n && may_parse(conn) && !conn->input_rests && !(at > 0 && turn_is_full(conn->broker))) {
         struct packet_frame frame;
+        if (conn->state == CONN_GREETING && p[at] >> 4 != PKT_CONNECT) {
+            /* HTTP, TLS and noise are told by their first byte; the rest need not come [MQTT-3.1.0-1] */
+            conn_violation(conn, packet_name(p[at] >> 4), "the first packet must be CONNECT");
+            break;
+        }
         int framed = packet_frame(p + at, n - at, &frame);
         if (framed < 0) {
             conn_violation(conn, packet_name(p[at] >> 4), packet_error_text(PACKET_BAD_LENGTH));
@@ -279,7 +325,7 @@ static size_t parse(struct conn *conn, const uint8_t *p, size_t n)
             break;
         }
         at += frame.header_size + frame.body_size;
-        dispatch_packet(conn, &frame, slice_of(body, frame.body_size), NULL);
+        dispatch(conn, &frame, slice_of(body, frame.body_size), NULL);
     }
     return at;
 }
@@ -303,7 +349,7 @@ static void keep_input(struct conn *conn, const uint8_t *p, size_t n)
     memcpy(conn->input, p, n);
     conn->input_size = (uint32_t)n;
     conn->input_at = 0;
-    if (packet_waits(p, n)) {
+    if (packet_waits(p, n) && !conn->input_rests) {
         rest_input(conn);
     }
 }
@@ -329,7 +375,7 @@ static ssize_t read_block(struct conn *conn)
     if (block->have == block->frame.body_size) {
         struct block done = *block;
         *block = (struct block){0};
-        dispatch_packet(conn, &done.frame, slice_of(p, done.frame.body_size), done.msg);
+        dispatch(conn, &done.frame, slice_of(p, done.frame.body_size), done.msg);
         block_free(&done);
         if (!may_parse(conn)) {
             want_input(conn);
@@ -394,6 +440,10 @@ static void conn_work(struct peer *resume)
         return;
     }
     conn->input_rests = false;
+    if (!conn->input) { /* it had parsed all when it was slowed down */
+        want_input(conn);
+        return;
+    }
     uint8_t *input = conn->input; /* a handler may end the connection, and its input with it */
     conn->input = NULL;
     uint32_t at =
@@ -404,7 +454,7 @@ static void conn_work(struct peer *resume)
     } else {
         conn->input = input;
         conn->input_at = at;
-        if (packet_waits(input + at, conn->input_size - at)) {
+        if (packet_waits(input + at, conn->input_size - at) && !conn->input_rests) {
             rest_input(conn);
         }
     }
@@ -483,7 +533,8 @@ static void fill(struct conn *conn, struct window *window)
     }
 }
 
-static enum outq_result write_all(struct conn *conn)
+/* *more: its share of this turn is used up. */
+static enum outq_result write_all(struct conn *conn, bool *more)
 {
     struct window *window = conn->broker->window;
     uint64_t *sent = &conn->broker->counters.bytes_sent;
@@ -491,16 +542,13 @@ static enum outq_result write_all(struct conn *conn)
     for (int round = 0; result == OUTQ_DONE && round < FLUSH_ROUNDS; round++) {
         fill(conn, window);
         if (window->pieces == 0) {
+            *more = false;
             return OUTQ_DONE;
         }
         result = outq_write(&conn->out, window, conn->transport, sent);
     }
+    *more = true;
     return result;
-}
-
-static bool more_to_write(struct conn *conn)
-{
-    return conn->session && session_has_output(&conn->broker->sessions, conn->session);
 }
 
 static void conn_flush(struct peer *peer)
@@ -515,18 +563,20 @@ static void conn_flush(struct peer *peer)
     if (conn->peer.blocked || conn->state == CONN_TRANSPORT) {
         return; /* writable() comes */
     }
-    switch (write_all(conn)) {
+    bool more;
+    switch (write_all(conn, &more)) {
     case OUTQ_DONE:
-        if (conn->state == CONN_CLOSING) {
-            conn_die(conn);
-        } else if (more_to_write(conn)) {
-            peer_wake(&conn->peer); /* its share of this turn is used up */
+        if (more) {
+            peer_wake(&conn->peer);
             defer_call(conn->broker->loop, &conn->broker->next_turn);
+        } else if (conn->state == CONN_CLOSING) {
+            conn_die(conn);
         }
         break;
     case OUTQ_BLOCKED:
         conn->peer.blocked = true;
         conn->transport->ops->want_write(conn->transport, true);
+        want_input(conn);
         break;
     case OUTQ_ERROR:
         conn_fail(conn, "its connection is broken");
@@ -539,6 +589,7 @@ static void conn_writable(void *owner)
     struct conn *conn = owner;
     conn->peer.blocked = false;
     peer_wake(&conn->peer);
+    conn_resume(conn);
 }
 
 /* ---- the beginning, and the clock ---- */

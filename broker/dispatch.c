@@ -75,10 +75,7 @@ void dispatch_packet(struct conn *conn, const struct packet_frame *frame, struct
     conn->broker->counters.messages_received++;
     if (conn->state == CONN_UP) {
         dispatch_up(conn, frame, body, block);
-    } else if (frame->type == PKT_CONNECT) {
-        on_connect(conn, frame->flags, body);
     } else {
-        conn_violation(conn, packet_name(frame->type),
-                       "the first packet must be CONNECT"); /* [MQTT-3.1.0-1] */
+        on_connect(conn, frame->flags, body); /* conn.c lets nothing else through before it */
     }
 }

@@ -30,8 +30,9 @@ struct delivery {
     struct ticket *ticket; /* the publish that waits for it, or NULL; a reference */
     uint64_t batch;        /* store.c's note of where its change is */
     uint32_t change;
-    uint32_t seq; /* order of arrival in the session, over both queues */
-    uint16_t id;  /* 0 until it is sent */
+    uint32_t seq;  /* order of arrival in the session, over both queues */
+    uint16_t id;   /* 0 until it is sent */
+    uint16_t skip; /* identifiers to leave out before it: of those swept from the queue */
     uint8_t qos;
     uint8_t state;
     bool retain; /* sent because of a new subscription [MQTT-3.3.1-8] */

@@ -205,6 +205,7 @@ static bool engine_take(struct engine *e, uint64_t *lost)
     pthread_mutex_unlock(&state.lock);
     if (old) {
         log_setup_activate(e->setup);
+        log_setup_inherit(e->setup, old);
         log_setup_free(old);
     }
     return more;

@@ -168,6 +168,16 @@ void log_setup_free(struct log_setup *setup)
     free(setup);
 }
 
+void log_setup_inherit(struct log_setup *setup, const struct log_setup *old)
+{
+    for (int i = 0; i < setup->count; i++) {
+        for (int j = 0; j < old->count; j++) {
+            if (setup->sinks[i].dest == old->sinks[j].dest)
+                setup->sinks[i].missing += old->sinks[j].missing;
+        }
+    }
+}
+
 void log_setup_activate(const struct log_setup *setup)
 {
     closelog();

@@ -71,6 +71,9 @@ void log_setup_free(struct log_setup *setup);
  * sink's). */
 void log_setup_activate(const struct log_setup *setup);
 
+/* The sinks of a new setup will say what those of the old one, of the same kind, have not said yet. */
+void log_setup_inherit(struct log_setup *setup, const struct log_setup *old);
+
 /* Stdout or stderr as a sink, as it is used without a setup. */
 void log_sink_std(struct log_sink *sink, enum log_dest dest);
 

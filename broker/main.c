@@ -42,7 +42,8 @@ struct daemon {
     struct timer watchdog;
     struct reload *reload; /* the one under way */
     bool reload_again;
-    bool domain; /* broker_init() was done */
+    bool domain;  /* broker_init() was done */
+    bool closing; /* a reload that ends now is thrown away */
     int ready_fd;
 };
 
@@ -69,9 +70,11 @@ static void log_restart_needed(void *ctx, const char *text)
     log_write(LOG_T_WARNING, "Reload: %s takes effect at a restart only.", text);
 }
 
+/* In the background there is no terminal to write to. */
 static struct log_options log_options(const struct config *config)
 {
-    return (struct log_options){.dests = config->log_dest,
+    unsigned terminals = config->daemon ? LOG_D_STDERR | LOG_D_STDOUT : 0;
+    return (struct log_options){.dests = config->log_dest & ~terminals,
                                 .types = config->log_type,
                                 .file = config->log_file,
                                 .facility = config->log_facility,
@@ -97,11 +100,11 @@ static void *read_anew(void *arg)
             reload->config = NULL;
         }
         reload->wiring = wire_load(reload->config ? reload->config : old, &reload->err);
-        struct log_options options = log_options(reload->config ? reload->config : old);
-        struct err err;
-        if (log_reopen(&options, &err) < 0) {
-            log_write(LOG_T_ERROR, "Reload: %s; the log goes on as before.", err.text);
-        }
+    }
+    struct log_options options = log_options(reload->wiring && reload->config ? reload->config : old);
+    struct err err;
+    if (log_reopen(&options, &err) < 0) { /* also without a change: the file may have been rotated */
+        log_write(LOG_T_ERROR, "Reload: %s; the log goes on as before.", err.text);
     }
     mailbox_post(loop_mailbox(reload->daemon->loop), &reload->mail);
     return NULL;
@@ -115,6 +118,13 @@ static void reload_done(struct mail *mail)
     struct reload *reload = (struct reload *)mail;
     struct daemon *daemon = reload->daemon;
     pthread_join(reload->thread, NULL);
+    daemon->reload = NULL;
+    if (daemon->closing) {
+        wire_unload(reload->wiring);
+        config_free(reload->config);
+        free(reload);
+        return;
+    }
     if (reload->wiring) {
         struct config *old = daemon->config;
         daemon->config = reload->config ? reload->config : old;
@@ -130,7 +140,6 @@ static void reload_done(struct mail *mail)
         config_free(reload->config);
     }
     free(reload);
-    daemon->reload = NULL;
     listeners_start_again(daemon->listeners);
     service_notify_ready(NULL);
     if (daemon->reload_again) {
@@ -315,14 +324,13 @@ static void run(struct daemon *d)
 /* The other way round. Also after a start that failed half-way. */
 static void close_all(struct daemon *d)
 {
-    if (d->reload) { /* let its thread come home */
-        pthread_join(d->reload->thread, NULL);
-        wire_unload(d->reload->wiring);
-        config_free(d->reload->config);
+    d->closing = true;
+    while (d->reload) { /* its thread posts its mail and ends */
+        mailbox_drain(loop_mailbox(d->loop));
+        usleep(1000);
     }
     listeners_close(d->listeners);
     if (d->domain) {
-        d->broker.stopping = true;
         broker_before_sleep(&d->broker); /* what is queued goes out, as far as the sockets take it */
         if (d->wire) {
             timer_stop(d->loop, &d->watchdog);

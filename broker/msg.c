@@ -4,6 +4,24 @@
 #include "broker/msg.h"
 #include <stdlib.h>
 
+static uint64_t bytes_held;
+
+uint64_t msg_bytes(void)
+{
+    return bytes_held;
+}
+
+/* A block of that many bytes, with its count. */
+static struct msg *block_new(uint64_t size)
+{
+    struct msg *msg = size <= UINT32_MAX ? malloc(sizeof *msg + size) : NULL;
+    if (msg) {
+        *msg = (struct msg){.refs = 1, .size = (uint32_t)size, .start = PACKET_MAX_HEADER};
+        bytes_held += sizeof *msg + size;
+    }
+    return msg;
+}
+
 /* Writes the ready QoS 0 fixed header in front of the topic length. */
 static void put_ready_header(struct msg *msg)
 {
@@ -20,17 +38,15 @@ struct msg *msg_new_mounted(struct slice prefix, struct slice topic, struct slic
     if (topic_size > UINT16_MAX || payload.n > PACKET_MAX_BODY - 4 - topic_size) {
         return NULL;
     }
-    struct msg *msg = malloc(sizeof *msg + PACKET_MAX_HEADER + 2 + topic_size + payload.n);
+    struct msg *msg = block_new(PACKET_MAX_HEADER + 2 + topic_size + payload.n);
     if (!msg) {
         return NULL;
     }
-    *msg = (struct msg){.refs = 1,
-                        .payload_size = (uint32_t)payload.n,
-                        .start = PACKET_MAX_HEADER,
-                        .topic_size = (uint16_t)topic_size,
-                        .qos = qos,
-                        .retain = retain,
-                        .from = from ? principal_ref(from) : NULL};
+    msg->payload_size = (uint32_t)payload.n;
+    msg->topic_size = (uint16_t)topic_size;
+    msg->qos = qos;
+    msg->retain = retain;
+    msg->from = from ? principal_ref(from) : NULL;
     uint8_t *p = msg->bytes + msg->start;
     packet_put_u16(p, msg->topic_size);
     p += 2;
@@ -53,11 +69,7 @@ struct msg *msg_new(struct slice topic, struct slice payload, uint8_t qos, bool 
 
 struct msg *msg_for_body(uint32_t body_size)
 {
-    struct msg *msg = malloc(sizeof *msg + PACKET_MAX_HEADER + body_size);
-    if (msg) {
-        *msg = (struct msg){.refs = 1, .start = PACKET_MAX_HEADER};
-    }
-    return msg;
+    return block_new(PACKET_MAX_HEADER + (uint64_t)body_size);
 }
 
 /*
@@ -83,5 +95,6 @@ void msg_adopt(struct msg *msg, const struct packet_publish *publish, struct pri
 void msg_free(struct msg *msg)
 {
     principal_unref(msg->from);
+    bytes_held -= sizeof *msg + msg->size;
     free(msg);
 }

@@ -20,6 +20,7 @@
 
 struct msg {
     uint32_t refs;
+    uint32_t size; /* of bytes[] */
     uint32_t payload_size;
     uint32_t start; /* of the topic length field in bytes[]; at least PACKET_MAX_HEADER */
     uint16_t topic_size;
@@ -55,6 +56,9 @@ static inline struct msg *msg_ref(struct msg *msg)
     msg->refs++;
     return msg;
 }
+
+/* Bytes of all messages that exist now (a counter, and so one of the few globals). */
+uint64_t msg_bytes(void);
 
 /* Frees a message without references; use msg_unref(). */
 void msg_free(struct msg *msg);

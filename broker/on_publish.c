@@ -34,6 +34,26 @@ static const char *forbidden(const struct conn *conn, const struct packet_publis
     return NULL;
 }
 
+/* memory_limit: QoS 0 messages are dropped; a client that was promised more is disconnected before it gets an
+ * acknowledgement. A big packet that was read into its own block is already counted. */
+static bool over_memory(struct conn *conn, const struct packet_publish *publish)
+{
+    uint64_t limit = conn->broker->config->memory_limit;
+    if (!limit || msg_bytes() + publish->topic.n + publish->payload.n <= limit) {
+        return false;
+    }
+    conn->broker->sessions.dropped++;
+    if (!conn->broker->memory_said) {
+        conn->broker->memory_said = true;
+        log_write(LOG_T_WARNING, "memory_limit is reached: messages are dropped, clients that publish at QoS "
+                                 "1 and 2 disconnected.");
+    }
+    if (publish->qos > 0) {
+        conn_fail(conn, "memory_limit is reached");
+    }
+    return true;
+}
+
 /* The message to route; NULL when it is dropped by a rule (it is acknowledged all the same [MQTT-3.3.5-2])
  * or, with the connection ended, for want of memory. */
 static struct msg *make_message(struct conn *conn, const struct packet_publish *publish, struct msg *block)
@@ -44,6 +64,9 @@ static struct msg *make_message(struct conn *conn, const struct packet_publish *
     if (limit && publish->payload.n > limit) {
         log_write(LOG_T_NOTICE, "Dropped a PUBLISH of %zu bytes from %s on '%.*s': message_size_limit.",
                   publish->payload.n, conn_name(conn), SLICE_ARG(publish->topic));
+        return NULL;
+    }
+    if (over_memory(conn, publish)) {
         return NULL;
     }
     struct msg *msg;

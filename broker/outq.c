@@ -42,10 +42,8 @@ static void rest_free(struct rest *rest)
 
 void outq_free(struct outq *q)
 {
+    /* The tickets keep their holder: it may be the next connection by now, and ids are never used again. */
     for (uint32_t i = 0; i < q->count; i++) {
-        if (q->v[i].ticket) {
-            q->v[i].ticket->holder = 0;
-        }
         answer_free(&q->v[i]);
     }
     free(q->v);

@@ -12,6 +12,8 @@
 #include "broker/subs.h"
 #include <stdlib.h>
 
+enum { BURST_BYTES = 1 << 20 };
+
 void sessions_init(struct sessions *sessions, struct subs *subs, struct store *store,
                    const struct session_limits *limits)
 {
@@ -93,6 +95,8 @@ void session_attach(struct sessions *sessions, struct session *session, struct p
         session->who = who;
     }
     session->resend = 0;
+    session->progress = true; /* until it shows otherwise */
+    session->ack_seq = session->seq;
     session->drop_logged = false;
     if (session_has_output(sessions, session)) {
         peer_wake(peer);
@@ -108,6 +112,9 @@ void session_detach(struct sessions *sessions, struct session *session, int64_t 
         ring_at(&session->sent, i)->dup = true;
     }
     if (!sessions->limits.queue_qos0) {
+        for (uint32_t i = 0; i < session->queue0.count; i++) {
+            session->queued_bytes -= ring_at(&session->queue0, i)->msg->payload_size;
+        }
         drop_ring(sessions, session, &session->queue0);
     }
 }
@@ -131,6 +138,15 @@ static enum offer dropped(struct sessions *sessions, struct session *session)
     return OFFER_DROPPED;
 }
 
+/* A burst is no slow reader: who has acknowledged something within the last max_queued messages may have more
+ * waiting, as long as that is little memory. */
+static bool burst_fits(const struct session_limits *limits, const struct session *session)
+{
+    return session->peer && session->seq - session->ack_seq < limits->max_queued &&
+           session->queue.count - limits->max_queued < limits->max_burst &&
+           session->queued_bytes < BURST_BYTES;
+}
+
 static bool over_limit(const struct sessions *sessions, const struct session *session, const struct msg *msg,
                        uint8_t qos, bool retain)
 {
@@ -145,24 +161,34 @@ static bool over_limit(const struct sessions *sessions, const struct session *se
         bool waits = !session->peer || session->peer->blocked;
         return waits && session->queue0.count >= limits->max_queued;
     }
-    return session->queue.count >= limits->max_queued;
+    return session->queue.count >= limits->max_queued && !burst_fits(limits, session);
 }
 
-static enum offer taken(const struct sessions *sessions, const struct session *session, uint8_t qos)
+static enum offer taken(const struct sessions *sessions, struct session *session, uint8_t qos)
 {
     if (!session->peer) {
         return OFFER_TAKEN;
     }
     peer_wake(session->peer);
     uint32_t max = sessions->limits.max_queued;
-    return qos > 0 && max && session->queue.count > max / 2 ? OFFER_PRESSURE : OFFER_TAKEN;
+    if (qos == 0 || max == 0 || session->queue.count <= max / 2 || !session->progress) {
+        return OFFER_TAKEN;
+    }
+    session->progress = false;
+    return OFFER_PRESSURE;
+}
+
+/* [MQTT-3.8.4-6]. The largest QoS 0 PUBLISH has no room for the identifier of a higher one. */
+static uint8_t lower_qos(const struct sessions *sessions, const struct msg *msg, uint8_t sub_qos)
+{
+    bool fits = 2u + msg->topic_size + 2u + msg->payload_size <= PACKET_MAX_BODY;
+    return msg->qos < sub_qos && !(sessions->limits.upgrade_qos && fits) ? msg->qos : sub_qos;
 }
 
 enum offer session_offer(struct sessions *sessions, struct session *session, struct msg *msg, uint8_t sub_qos,
                          bool retain, struct ticket *ticket)
 {
-    uint8_t qos =
-        msg->qos < sub_qos && !sessions->limits.upgrade_qos ? msg->qos : sub_qos; /* [MQTT-3.8.4-6] */
+    uint8_t qos = lower_qos(sessions, msg, sub_qos);
     if (qos == 0 && !session->peer && !sessions->limits.queue_qos0) {
         return OFFER_IGNORED;
     }
@@ -175,55 +201,61 @@ enum offer session_offer(struct sessions *sessions, struct session *session, str
     }
     *d = (struct delivery){.msg = msg_ref(msg), .seq = session->seq++, .qos = qos, .retain = retain};
     session->queued_bytes += msg->payload_size;
+    if (qos > 0) {
+        d->skip = session->skip;
+        session->skip = 0;
+    }
     if (qos > 0 && !session->clean) {
         store_put_delivery(sessions->store, ticket, session->number, d);
     }
     return taken(sessions, session, qos);
 }
 
-static void sweep_ring(struct sessions *sessions, struct session *session, struct ring *ring,
-                       bool (*drop)(void *arg, const struct session *session, const struct msg *msg),
-                       void *arg)
+/* Returns how many were dropped behind the last one that stays. */
+static uint16_t sweep_ring(struct sessions *sessions, struct session *session, struct ring *ring,
+                           bool (*drop)(void *arg, const struct session *session, const struct msg *msg),
+                           void *arg)
 {
+    uint16_t skip = 0;
     for (uint32_t i = 0; i < ring->count; i++) {
         struct delivery *d = ring_at(ring, i);
-        if (d->state == D_QUEUED && drop(arg, session, d->msg)) {
+        skip += d->skip;
+        d->skip = 0;
+        if (drop(arg, session, d->msg)) {
             session->queued_bytes -= d->msg->payload_size;
             session->dropped++;
             sessions->dropped++;
             drop_delivery(sessions, session, d);
+            skip++;
+        } else {
+            d->skip = skip;
+            skip = 0;
         }
     }
+    ring_squeeze(ring); /* what is gone must not count against the limits */
+    ring_trim(ring);
+    return skip;
 }
 
 void session_sweep(struct sessions *sessions, struct session *session,
                    bool (*drop)(void *arg, const struct session *session, const struct msg *msg), void *arg)
 {
     sweep_ring(sessions, session, &session->queue0, drop, arg);
-    sweep_ring(sessions, session, &session->queue, drop, arg);
+    session->skip += sweep_ring(sessions, session, &session->queue, drop, arg);
 }
 
 /* An identifier that no delivery under way uses [MQTT-2.3.1-4]. The window is never larger than the
  * identifiers. */
-static uint16_t next_id(struct session *session)
+static uint16_t next_id(struct session *session, uint16_t skip)
 {
-    session->last_id = session->last_id == UINT16_MAX ? 1 : session->last_id + 1;
-    while (ring_find(&session->sent, session->last_id)) {
+    for (;;) {
         session->last_id = session->last_id == UINT16_MAX ? 1 : session->last_id + 1;
+        bool used = ring_find(&session->sent, session->last_id);
+        if (!used && skip == 0) {
+            return session->last_id;
+        }
+        skip -= !used;
         session->sent.gaps = true;
-    }
-    return session->last_id;
-}
-
-/* Tombstones that a sweep left at the head. */
-static void skip_gone(struct session *session)
-{
-    while (session->queue0.count > 0 && ring_at(&session->queue0, 0)->state == D_GONE) {
-        ring_pop(&session->queue0);
-    }
-    while (session->queue.count > 0 && ring_at(&session->queue, 0)->state == D_GONE) {
-        ring_pop(&session->queue);
-        next_id(session);
     }
 }
 
@@ -234,7 +266,6 @@ static bool window_open(const struct sessions *sessions, const struct session *s
         return false;
     }
     return limits->max_inflight_bytes == 0 || session->inflight == 0 ||
-           ring_at(&session->queue, 0)->state == D_GONE ||
            session->sent_bytes + ring_at(&session->queue, 0)->msg->payload_size <= limits->max_inflight_bytes;
 }
 
@@ -275,9 +306,10 @@ static struct outgoing take_qos0(struct session *session)
 
 static struct outgoing take_queued(struct session *session)
 {
-    uint16_t id = next_id(session);
+    uint16_t id = next_id(session, ring_at(&session->queue, 0)->skip);
     struct delivery *d = ring_push(&session->sent);
     if (!d) {
+        session->sent.gaps = true;
         return (struct outgoing){.kind = OUT_NONE}; /* no memory: it stays queued */
     }
     *d = *ring_at(&session->queue, 0);
@@ -301,7 +333,6 @@ struct outgoing session_take(struct sessions *sessions, struct session *session)
             return again;
         }
     }
-    skip_gone(session);
     bool queued = session->queue.count > 0 && window_open(sessions, session);
     if (session->queue0.count > 0) {
         int32_t before =
@@ -328,6 +359,8 @@ static void sent_done(struct sessions *sessions, struct session *session, struct
     }
     drop_delivery(sessions, session, d);
     session->inflight--;
+    session->progress = true;
+    session->ack_seq = session->seq;
     if (session->sent.count > 64 && session->sent.count / 4 > session->inflight &&
         session->resend == session->sent.count) {
         ring_squeeze(&session->sent);

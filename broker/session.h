@@ -25,6 +25,7 @@ struct session_limits {
     uint32_t max_inflight;       /* sent and not acknowledged; 1 to 65535 */
     uint64_t max_inflight_bytes; /* 0: no limit */
     uint32_t max_queued;         /* waiting behind those; 0: no limit */
+    uint32_t max_burst;          /* QoS 1, 2: that many more for a client that goes on acknowledging */
     uint64_t max_queued_bytes;   /* payload bytes waiting; 0: no limit */
     bool queue_qos0;             /* keep QoS 0 messages for offline sessions */
     bool upgrade_qos;            /* upgrade_outgoing_qos */
@@ -38,12 +39,15 @@ struct session {
     struct peer *peer;     /* NULL: offline */
     bool clean;            /* ends with its connection [MQTT-3.1.2-6] */
     bool drop_logged;
+    bool progress; /* an acknowledgement came since the last OFFER_PRESSURE */
 
     struct ring queue0, queue, sent;
     uint32_t inflight; /* those in sent that are not tombstones */
     uint32_t resend;   /* how many of sent were re-sent since the resume; == sent.count: all */
     uint32_t seq;
+    uint32_t ack_seq; /* seq when it last acknowledged something */
     uint16_t last_id;
+    uint16_t skip; /* for the next delivery that is queued */
     struct inbound inbound;
     uint64_t queued_bytes, sent_bytes;
     uint64_t dropped;      /* messages it should have got and did not, by a limit */
@@ -67,8 +71,8 @@ struct sessions {
 
 enum offer {
     OFFER_TAKEN,
-    OFFER_PRESSURE, /* taken, and the queue is more than half full although the client is reading: publishers
-                       may be slowed */
+    OFFER_PRESSURE, /* taken; the queue is more than half full, and the client has acknowledged something
+                       since this was last said: the publisher should wait a moment for it */
     OFFER_DROPPED,  /* a limit or want of memory; counted */
     OFFER_IGNORED,  /* QoS 0 for an offline session: not meant for it */
 };

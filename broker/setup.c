@@ -173,7 +173,7 @@ static void write_conf(const struct setup *s, FILE *f)
 
 static int make_conf(const struct setup *s, struct err *err)
 {
-    char path[PATH_MAX + 16], temporary[PATH_MAX + 16];
+    char path[PATH_MAX + 32], temporary[PATH_MAX + 32];
     snprintf(path, sizeof path, "%s/bramble.conf", s->dir);
     snprintf(temporary, sizeof temporary, "%s/bramble.conf.new", s->dir);
     FILE *f = fopen(temporary, "we");

@@ -172,6 +172,19 @@ void store_seal(struct store *store, struct ticket *ticket)
     }
 }
 
+/* Never written at all: it lets go at once of what may be large, and voids at the end do not pile up. */
+static void annihilate(struct group *group, uint32_t at)
+{
+    struct change *change = &group->batch.changes[at];
+    msg_unref(change->msg);
+    ticket_unref(change->ticket);
+    *change = (struct change){.kind = CHANGE_VOID};
+    group->urgent--;
+    while (group->batch.count > 0 && group->batch.changes[group->batch.count - 1].kind == CHANGE_VOID) {
+        group->batch.count--;
+    }
+}
+
 void store_discharge(struct store *store, uint64_t session, struct delivery *delivery)
 {
     struct ticket *ticket = delivery->ticket;
@@ -180,9 +193,7 @@ void store_discharge(struct store *store, uint64_t session, struct delivery *del
     }
     delivery->ticket = NULL;
     if (delivery->batch == store->open.batch.number) {
-        struct change *change = &store->open.batch.changes[delivery->change];
-        change->kind = CHANGE_VOID; /* never written at all */
-        store->open.urgent--;
+        annihilate(&store->open, delivery->change);
     } else {
         struct change *change = append(store, CHANGE_DISCHARGE);
         change->session = session;

@@ -7,8 +7,10 @@
 #include "broker/sys.h"
 #include "broker/local.h"
 #include "broker/log.h"
+#include "broker/mailbox.h"
 #include <inttypes.h>
 #include <malloc.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 enum { SWEEP_MS = 60000 };
@@ -26,7 +28,8 @@ enum { SWEEP_MS = 60000 };
     X("store/messages/bytes", retain_bytes(b->retain))                            \
     X("publish/messages/dropped", b->sessions.dropped)                            \
     X("connections/open", b->conn_count)                                          \
-    X("log/lost", log_lost())                                                     \
+    X("messages/bytes", msg_bytes())                                              \
+    X("log_lines_lost", log_lost())                                               \
     X("heap/current", heap_in_use())
 
 enum {
@@ -36,8 +39,11 @@ enum {
 #undef X
 };
 
+enum { LINES_WAITING = 1000 };
+
 struct sys {
     struct broker *broker;
+    atomic_int lines; /* log lines on their way to the loop */
     struct local *local;
     struct timer round, sweep;
     bool first;
@@ -82,6 +88,61 @@ static void publish_round(struct sys *sys)
     GAUGES(X)
 #undef X
     sys->first = false;
+}
+
+/* ---- log_dest topic ---- */
+
+struct line {
+    struct mail mail; /* first */
+    struct sys *sys;
+    enum log_type type;
+    char text[];
+};
+
+static const char *line_topic(enum log_type type)
+{
+    switch (type) {
+    case LOG_T_ERROR:
+        return "$SYS/broker/log/E";
+    case LOG_T_WARNING:
+        return "$SYS/broker/log/W";
+    case LOG_T_NOTICE:
+        return "$SYS/broker/log/N";
+    case LOG_T_INFO:
+        return "$SYS/broker/log/I";
+    case LOG_T_SUBSCRIBE:
+        return "$SYS/broker/log/M/subscribe";
+    case LOG_T_UNSUBSCRIBE:
+        return "$SYS/broker/log/M/unsubscribe";
+    case LOG_T_WEBSOCKETS:
+        return "$SYS/broker/log/WS";
+    default:
+        return "$SYS/broker/log/D";
+    }
+}
+
+static void publish_line(struct mail *mail)
+{
+    struct line *line = (struct line *)mail;
+    atomic_fetch_sub(&line->sys->lines, 1);
+    if (line->sys->local) {
+        local_publish(line->sys->local, line_topic(line->type), slice_str(line->text), 0, false);
+    }
+    free(line);
+}
+
+/* From any thread, and from the middle of anything on the loop: so by mail. */
+static void post_line(void *arg, enum log_type type, const char *text)
+{
+    struct sys *sys = arg;
+    size_t n = strlen(text) + 1;
+    struct line *line = atomic_load(&sys->lines) < LINES_WAITING ? malloc(sizeof *line + n) : NULL;
+    if (line) {
+        *line = (struct line){.mail = {.fn = publish_line}, .sys = sys, .type = type};
+        memcpy(line->text, text, n);
+        atomic_fetch_add(&sys->lines, 1);
+        mailbox_post(loop_mailbox(sys->broker->loop), &line->mail);
+    }
 }
 
 static void start_timers(struct sys *sys)
@@ -135,6 +196,7 @@ struct sys *sys_new(struct broker *broker)
         free(sys);
         return NULL;
     }
+    log_on_topic(post_line, sys);
     timer_setup(&sys->round, round_due, sys);
     timer_setup(&sys->sweep, sweep_due, sys);
     if (broker->config->sys_interval > 0) {
@@ -148,9 +210,12 @@ struct sys *sys_new(struct broker *broker)
 void sys_free(struct sys *sys)
 {
     if (sys) {
+        log_on_topic(NULL, NULL);
         timer_stop(sys->broker->loop, &sys->round);
         timer_stop(sys->broker->loop, &sys->sweep);
         local_free(sys->local);
+        sys->local = NULL;
+        mailbox_drain(loop_mailbox(sys->broker->loop)); /* lines under way name this structure */
         free(sys);
     }
 }

@@ -323,6 +323,9 @@ static int settle_general(struct parser *p, const struct config_args *args)
     p->security = nothing;
     config->securities[0].file = p->security_said.file;
     config->securities[0].line = p->security_said.line;
+    if (said(p->seen, "max_queued_messages").line && !said(p->seen, "max_queued_burst").line) {
+        p->config->max_queued_burst = 0; /* who says a limit means it */
+    }
     if (!said(p->seen, "allow_anonymous").line) {
         config->securities[0].allow_anonymous = !p->listens;
     }

@@ -405,6 +405,27 @@ static void the_turn_in_which_the_loop_is_stopped_is_finished(void **unused)
     assert_string_equal(t.trace, "seds");
 }
 
+static void count_turns(void *arg)
+{
+    (void)arg;
+    t.turns++;
+}
+
+static void an_idle_loop_makes_no_turns(void **unused)
+{
+    (void)unused;
+    loop_before_sleep(t.loop, count_turns, NULL);
+    watch_init(&t.watch, t.pair[0], on_event_count, NULL);
+    watch_set(t.loop, &t.watch, LOOP_READ);
+    defer_setup(&t.defer, trace_only, letter('d'));
+    defer_call(t.loop, &t.defer);
+    timer_setup(&t.timer, stop, NULL);
+    timer_start(t.loop, &t.timer, 200);
+    loop_run(t.loop);
+    assert_int_equal(t.turns, 2); /* before the timer, and after it */
+    watch_set(t.loop, &t.watch, 0);
+}
+
 static void a_loop_stopped_before_it_runs_does_not_wait(void **unused)
 {
     (void)unused;
@@ -548,6 +569,7 @@ int main(void)
         TEST(a_cancelled_call_is_not_made),
         TEST(a_call_can_be_cancelled_from_the_one_before_it),
         TEST(the_turn_in_which_the_loop_is_stopped_is_finished),
+        TEST(an_idle_loop_makes_no_turns),
         TEST(a_loop_stopped_before_it_runs_does_not_wait),
         TEST(a_signal_is_handled_on_the_loop),
         TEST(a_second_handler_is_refused),

@@ -1,0 +1,155 @@
+"""Where the log goes, what is in it, and that no destination ever holds the broker."""
+
+import fcntl
+import os
+import re
+import select
+
+import pytest
+
+from bramble import Failed
+from rawmqtt import publish
+
+TALK = "log_type all\n"
+
+
+def test_stderr_has_times(start):
+    broker = start()
+    broker.wait_log(r"(?m)^\d{10}: bramble version \S+ running\.$")
+
+
+def test_timestamps(start):
+    broker = start("log_timestamp_format %Y-%m-%dT%H:%M:%S\n")
+    broker.wait_log(r"(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d: bramble version \S+ running\.$")
+    broker = start("log_timestamp false\n")
+    broker.wait_log(r"(?m)^bramble version \S+ running\.$")
+
+
+def test_file_and_reopening(start):
+    """logrotate: the file is moved away, SIGHUP makes a new one."""
+    broker = start("log_dest file {dir}/log\n")
+    broker.connect("early").disconnect()
+    (broker.dir / "log").rename(broker.dir / "log.1")
+    broker.reload()
+    broker.connect("later").disconnect()
+    broker.stop()
+    old, new = (broker.dir / "log.1").read_text(), (broker.dir / "log").read_text()
+    assert "early" in old and "later" not in old
+    assert "later" in new and "early" not in new
+    assert broker.log == ""
+    assert (broker.dir / "log").stat().st_mode & 0o007 == 0
+
+
+def test_none(start):
+    broker = start("log_dest none\n")
+    broker.connect("c").disconnect()
+    broker.stop()
+    assert broker.log == ""
+
+
+def test_several_destinations(start):
+    broker = start("log_dest stderr\nlog_dest file {dir}/log\n")
+    broker.connect("c").disconnect()
+    broker.wait_log("Client c disconnected")
+    broker.stop()
+    assert (broker.dir / "log").read_text() == broker.log
+
+
+def test_types(start):
+    broker = start("log_type error\nlog_type subscribe\n")
+    broker.connect("c").subscribe(("a/b", 1))
+    broker.wait_log("c 1 a/b")
+    assert len(broker.log.splitlines()) == 1
+    broker = start("connection_messages false\n")
+    broker.connect("c").disconnect()
+    broker.stop()
+    assert "c" not in re.findall(r"Client (\w+)", broker.log)
+
+
+def test_unwritable_file_stops_the_start(start):
+    with pytest.raises(Failed) as failed:
+        start("log_dest file {dir}/none/log\n")
+    assert "none/log: No such file" in failed.value.text
+
+
+def chatter(broker):
+    """Much more log than any pipe holds, from a client that does not wait for it."""
+    client = broker.connect("c" * 1000)
+    for _ in range(20):
+        client.send(*(publish("t/" + "x" * 500, "denied") for _ in range(50)))
+        client.ping()
+    return client
+
+
+def test_fifo_that_nobody_reads(start, tmp_path):
+    """The broker goes on; the losses are said to who reads at last."""
+    os.mkfifo(tmp_path / "fifo")
+    broker = start(TALK + f"acl_file {{dir}}/acl\nlog_dest file {tmp_path}/fifo\n", files={"acl": "topic readwrite x\n"})
+    chatter(broker)
+    with open(tmp_path / "fifo", "rb", buffering=0) as fifo:
+        os.set_blocking(fifo.fileno(), False)
+        text = read_until(fifo, rb"bramble version \S+ running")
+        chatter(broker)
+        text += read_until(fifo, rb"\d+ log lines? lost")
+    assert len(text) > 4096
+
+
+def read_until(fifo, pattern):
+    text = b""
+    while not re.search(pattern, text):
+        assert select.select([fifo], [], [], 20)[0], f"{pattern} did not come; the end is {text[-500:]!r}"
+        text += fifo.read(65536) or b""
+    return text
+
+
+def test_stderr_that_nobody_reads(start):
+    """A pipe, full: whoever started the daemon does not look any more."""
+    end, ours = os.pipe()
+    fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, 4096)
+    try:
+        broker = start(TALK + "acl_file {dir}/acl\n", stderr=ours, files={"acl": "topic readwrite ping\n"})
+        os.close(ours)
+        ours = -1
+        chatter(broker).publish("ping", "x", 1)
+        broker.stop()
+    finally:
+        os.close(end)
+        if ours >= 0:
+            os.close(ours)
+
+
+def test_closed_stderr(start):
+    """Nobody there at all (EPIPE)."""
+    end, ours = os.pipe()
+    broker = start(TALK, stderr=ours)
+    os.close(ours)
+    os.close(end)
+    client = broker.connect("c")
+    client.publish("t", "x", 1)
+    broker.reload()
+    client.ping()
+
+
+def test_client_cannot_forge_lines(start):
+    broker = start()
+    client = broker.client()
+    client.connect("evil\n1700000000: forged\x1b[2J")
+    client.disconnect()
+    broker.wait_log("evil")
+    broker.stop()
+    assert "\x1b" not in broker.log
+    assert not re.search(r"(?m)^1700000000: forged", broker.log)
+
+
+def test_topic_destination(start):
+    """log_dest topic: lines below $SYS/broker/log, one letter for each type."""
+    broker = start("log_dest topic\nlog_type all\n")
+    reader = broker.connect("reader")
+    reader.subscribe("$SYS/broker/log/#")
+    client = broker.connect("chatty")
+    client.subscribe(("a/b", 1))
+    seen = {}
+    while "M/subscribe" not in seen or not any("chatty" in text for text in seen.get("N", ())):
+        got = reader.receive()
+        seen.setdefault(got.topic.removeprefix("$SYS/broker/log/"), []).append(got.payload.decode())
+    assert any(re.search("chatty 1 a/b$", text) for text in seen["M/subscribe"])

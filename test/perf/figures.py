@@ -1,0 +1,118 @@
+#!/usr/bin/python3
+"""First figures: bramble beside the distribution's mosquitto, in turns, in one run.
+
+    test/perf/figures.py [BRAMBLE]      (default build/bramble; needs mosquitto, gcc, a quiet machine)
+
+Prints a Markdown table: CPU per delivered message with one publisher and 100 subscribers (64 B, QoS 0; the load is
+test/perf/fanout.c), resident memory at start and per idle plain and TLS client, binary size. The minimum of the runs counts:
+noise only adds. Nothing here passes or fails.
+"""
+import os
+import resource
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+
+RUNS = 7
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+CONNECT = bytes([0x10, 12, 0, 4]) + b"MQTT" + bytes([4, 2, 0, 0, 0, 0])
+SUBSCRIBE = bytes([0x82, 10, 0, 1, 0, 5]) + b"b/top" + bytes([0])
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Broker:
+    def __init__(self, name, command, folder):
+        self.name = name
+        self.plain, self.tls = free_port(), free_port()
+        conf = os.path.join(folder, name + ".conf")
+        with open(conf, "w", encoding="ascii") as f:
+            f.write(f"user root\nlistener {self.plain} 127.0.0.1\nallow_anonymous true\nlistener {self.tls} 127.0.0.1\n"
+                    f"certfile {folder}/server.crt\nkeyfile {folder}/server.key\nlog_dest none\n")
+        self.process = subprocess.Popen([command, "-c", conf], stderr=subprocess.DEVNULL)
+        for port in (self.plain, self.tls):
+            self.wait_for(port)
+
+    def wait_for(self, port):
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                return
+            except ConnectionRefusedError:
+                if time.monotonic() > deadline or self.process.poll() is not None:
+                    sys.exit(f"{self.name} does not start")
+                time.sleep(0.05)
+
+    def rss(self):
+        time.sleep(0.5)
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as f:
+            return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
+
+    def fanout(self, program):
+        out = subprocess.run([program, str(self.plain), str(self.process.pid), "100", "64", "5000", "1000"], check=True,
+                             capture_output=True, text=True).stdout.split()
+        return float(out[3])
+
+    def clients(self, count, port, tls):
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        sockets = []
+        for _ in range(count):
+            s = socket.create_connection(("127.0.0.1", port))
+            s = context.wrap_socket(s) if tls else s
+            s.sendall(CONNECT)
+            s.recv(4)
+            s.sendall(SUBSCRIBE)
+            s.recv(5)
+            sockets.append(s)
+        return sockets
+
+    def per_client(self, count, port, tls):
+        before = self.rss()
+        sockets = self.clients(count, port, tls)
+        after = self.rss()
+        for s in sockets:
+            s.close()
+        return (after - before) / count
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+def main():
+    bramble = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "build", "bramble"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["gcc", "-O2", "-D_GNU_SOURCE", os.path.join(ROOT, "test/perf/fanout.c"), "-o", folder + "/fanout"],
+                       check=True)
+        subprocess.run([bramble, "cert", "init", folder], check=True, stdout=subprocess.DEVNULL)
+        brokers = [Broker("bramble", bramble, folder), Broker("mosquitto", shutil.which("mosquitto") or "mosquitto", folder)]
+        rows = {"resident memory at start, KiB": [b.rss() for b in brokers]}
+        cpu = [[], []]
+        for _ in range(RUNS):
+            for i, broker in enumerate(brokers):
+                cpu[i].append(broker.fanout(folder + "/fanout"))
+        rows["CPU per delivered message, 1 to 100, 64 B, QoS 0, ns"] = [min(c) for c in cpu]
+        rows["resident memory per idle plain client, KiB"] = [b.per_client(2000, b.plain, False) for b in brokers]
+        rows["resident memory per idle TLS client, KiB"] = [b.per_client(500, b.tls, True) for b in brokers]
+        rows["binary (bramble: with mbedTLS and libwebsockets inside), KiB"] = [
+            os.path.getsize(bramble) / 1024, os.path.getsize(shutil.which("mosquitto")) / 1024]
+        for broker in brokers:
+            broker.stop()
+    print("| figure | bramble | mosquitto | ratio |\n|---|---|---|---|")
+    for name, (a, b) in rows.items():
+        print(f"| {name} | {a:.1f} | {b:.1f} | {a / b:.2f} |")
+
+
+main()

@@ -1,0 +1,958 @@
+/*
+ * test_session.c - sessions: what is offered comes out in order, with identifiers that nobody else uses,
+ * within the limits, and nothing is held at the end.
+ */
+#include "broker/session.h"
+#include "broker/subs.h"
+#include "fake_peer.h"
+#include "fake_storage.h"
+#include "random.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+static struct {
+    struct fake_storage storage;
+    struct subs *subs;
+    struct store *store;
+    struct sessions sessions;
+    struct session *session;
+    struct fake_peer peer;
+    struct msg *msg[3]; /* one of each QoS, ten payload bytes */
+} f;
+
+static void no_close(void *arg, uint64_t holder)
+{
+    (void)arg;
+    (void)holder;
+}
+
+static void begin(struct storage *storage, bool clean)
+{
+    f.subs = subs_new();
+    f.store = store_new(storage, no_close, NULL);
+    sessions_init(&f.sessions, f.subs, f.store, &(struct session_limits){.max_inflight = 20});
+    fake_peer_init(&f.peer);
+    f.session = session_new(&f.sessions, "pump", NULL, clean);
+    for (uint8_t qos = 0; qos < 3; qos++) {
+        f.msg[qos] = msg_new(slice_str("t"), slice_str("0123456789"), qos, false, NULL);
+    }
+}
+
+static int setup(void **unused)
+{
+    (void)unused;
+    begin(NULL, false);
+    session_attach(&f.sessions, f.session, &f.peer.peer, NULL);
+    return 0;
+}
+
+static int setup_durable(void **unused)
+{
+    (void)unused;
+    fake_storage_init(&f.storage);
+    begin(&f.storage.port, false);
+    session_attach(&f.sessions, f.session, &f.peer.peer, NULL);
+    return 0;
+}
+
+/* Whatever a test did: when the sessions are gone nobody has a reference on a message any more. */
+static int teardown(void **unused)
+{
+    (void)unused;
+    sessions_free(&f.sessions);
+    store_free(f.store);
+    subs_free(f.subs);
+    fake_storage_free(&f.storage);
+    int kept = 0;
+    for (int qos = 0; qos < 3; qos++) {
+        kept += f.msg[qos]->refs != 1;
+        msg_unref(f.msg[qos]);
+    }
+    return kept ? -1 : 0;
+}
+
+static enum offer offer(struct msg *msg, uint8_t sub_qos)
+{
+    return session_offer(&f.sessions, f.session, msg, sub_qos, false, NULL);
+}
+
+/* Takes, and gives an owned reference back. */
+static struct outgoing take(void)
+{
+    struct outgoing out = session_take(&f.sessions, f.session);
+    if (out.owned) {
+        msg_unref(out.msg);
+    }
+    return out;
+}
+
+static void take_publish(uint8_t qos, uint16_t id, bool dup)
+{
+    assert_true(session_has_output(&f.sessions, f.session));
+    struct outgoing out = take();
+    assert_int_equal(out.kind, OUT_PUBLISH);
+    assert_int_equal(out.qos, qos);
+    assert_int_equal(out.id, id);
+    assert_int_equal(out.dup, dup);
+}
+
+static void take_pubrel(uint16_t id)
+{
+    struct outgoing out = take();
+    assert_int_equal(out.kind, OUT_PUBREL);
+    assert_int_equal(out.id, id);
+}
+
+static void take_nothing(void)
+{
+    assert_int_equal(take().kind, OUT_NONE);
+    assert_false(session_has_output(&f.sessions, f.session));
+}
+
+static enum ack pubrec(uint16_t id)
+{
+    struct ticket *ticket;
+    enum ack ack = session_pubrec(&f.sessions, f.session, id, &ticket);
+    ticket_unref(ticket);
+    return ack;
+}
+
+static void reconnect(void)
+{
+    session_detach(&f.sessions, f.session, 1000);
+    session_attach(&f.sessions, f.session, &f.peer.peer, NULL);
+}
+
+/* ---- sessions ---- */
+
+static void is_found_by_its_client_id(void **unused)
+{
+    (void)unused;
+    struct principal *who = principal_new();
+    struct session *other = session_new(&f.sessions, "valve", who, true);
+    assert_int_equal(who->refs, 2);
+    assert_ptr_equal(session_find(&f.sessions, "pump"), f.session);
+    assert_ptr_equal(session_find(&f.sessions, "valve"), other);
+    assert_null(session_find(&f.sessions, "Pump"));
+    assert_true(other->number != f.session->number);
+    uint64_t number = other->number;
+    session_destroy(&f.sessions, other);
+    assert_int_equal(who->refs, 1);
+    assert_null(session_find(&f.sessions, "valve"));
+    other = session_new(&f.sessions, "valve", NULL, true);
+    assert_true(other->number > number); /* never used again */
+    principal_unref(who);
+}
+
+static void goes_with_its_subscriptions(void **unused)
+{
+    (void)unused;
+    subs_add(f.subs, f.session, slice_str("a/#"), 1);
+    subs_add(f.subs, f.session, slice_str("+"), 1);
+    session_detach(&f.sessions, f.session, 0);
+    assert_int_equal(subs_count(f.subs), 2);
+    session_destroy(&f.sessions, f.session);
+    assert_int_equal(subs_count(f.subs), 0);
+}
+
+static void knows_who_is_there(void **unused)
+{
+    (void)unused;
+    struct principal *first = principal_new(), *second = principal_new();
+    assert_int_equal(f.sessions.online, 1);
+    session_detach(&f.sessions, f.session, 77);
+    assert_int_equal(f.sessions.online, 0);
+    assert_null(f.session->peer);
+    assert_int_equal(f.session->offline_since, 77);
+    session_attach(&f.sessions, f.session, &f.peer.peer, first);
+    session_detach(&f.sessions, f.session, 78);
+    session_attach(&f.sessions, f.session, &f.peer.peer, second);
+    assert_ptr_equal(f.session->who, second);
+    assert_int_equal(first->refs, 1);
+    assert_int_equal(second->refs, 2);
+    session_detach(&f.sessions, f.session, 79);
+    session_destroy(&f.sessions, f.session);
+    assert_int_equal(second->refs, 1);
+    principal_unref(first);
+    principal_unref(second);
+}
+
+/* ---- quality and order ---- */
+
+static void delivers_at_the_lower_quality(void **unused)
+{
+    (void)unused;
+    uint16_t id = 0;
+    for (uint8_t published = 0; published < 3; published++) {
+        for (uint8_t subscribed = 0; subscribed < 3; subscribed++) {
+            uint8_t lower = published < subscribed ? published : subscribed; /* [MQTT-3.8.4-6] */
+            assert_int_equal(offer(f.msg[published], subscribed), OFFER_TAKEN);
+            take_publish(lower, lower ? ++id : 0, false);
+        }
+    }
+}
+
+static void may_upgrade(void **unused)
+{
+    (void)unused;
+    f.sessions.limits.upgrade_qos = true;
+    offer(f.msg[0], 2);
+    offer(f.msg[1], 2);
+    offer(f.msg[2], 1); /* a subscription never gets more than it asked for */
+    offer(f.msg[2], 0);
+    take_publish(2, 1, false);
+    take_publish(2, 2, false);
+    take_publish(1, 3, false);
+    take_publish(0, 0, false);
+}
+
+/* The largest QoS 0 PUBLISH has no room for the identifier that an upgrade would add. */
+static void does_not_upgrade_what_would_not_fit(void **unused)
+{
+    (void)unused;
+    static struct msg large; /* nobody looks at its bytes */
+    large = *f.msg[0];
+    large.payload_size = PACKET_MAX_BODY - 2 - large.topic_size;
+    f.sessions.limits.upgrade_qos = true;
+    offer(&large, 1);
+    take_publish(0, 0, false);
+    large.payload_size -= 2;
+    offer(&large, 1);
+    take_publish(1, 1, false);
+    session_puback(&f.sessions, f.session, 1);
+    assert_int_equal(large.refs, 1);
+}
+
+static void keeps_the_order_over_qualities(void **unused)
+{
+    static const uint8_t order[] = {1, 0, 2, 0, 0, 1, 2, 2, 0};
+    (void)unused;
+    uint16_t id = 0;
+    for (size_t i = 0; i < sizeof order; i++) {
+        offer(f.msg[order[i]], 2);
+    }
+    for (size_t i = 0; i < sizeof order; i++) {
+        take_publish(order[i], order[i] ? ++id : 0, false);
+    }
+    take_nothing();
+}
+
+static void passes_the_retain_flag_on(void **unused)
+{
+    (void)unused;
+    for (uint8_t qos = 0; qos < 2; qos++) {
+        session_offer(&f.sessions, f.session, f.msg[qos], 1, true, NULL);
+        assert_true(take().retain);
+        offer(f.msg[qos], 1);
+        assert_false(take().retain);
+    }
+    reconnect();
+    assert_true(take().retain); /* also when it is sent again */
+    assert_false(take().retain);
+}
+
+static void wakes_its_peer(void **unused)
+{
+    (void)unused;
+    assert_false(fake_peer_woken(&f.peer));
+    offer(f.msg[0], 0);
+    assert_true(fake_peer_woken(&f.peer));
+    f.sessions.limits.max_inflight = 1;
+    offer(f.msg[1], 1);
+    offer(f.msg[1], 1);
+    fake_peer_woken(&f.peer);
+    take();
+    take();
+    assert_int_equal(session_puback(&f.sessions, f.session, 1), ACK_OK);
+    assert_true(fake_peer_woken(&f.peer)); /* the window is open again */
+    session_detach(&f.sessions, f.session, 0);
+    offer(f.msg[1], 1);
+    assert_false(fake_peer_woken(&f.peer));
+    session_attach(&f.sessions, f.session, &f.peer.peer, NULL);
+    assert_true(fake_peer_woken(&f.peer)); /* something is waiting */
+}
+
+/* ---- identifiers ---- */
+
+static void identifiers_go_round_without_zero(void **unused)
+{
+    (void)unused;
+    uint16_t expected = 0;
+    for (int i = 0; i < 140000; i++) {
+        offer(f.msg[1], 1);
+        expected = expected == 65535 ? 1 : (uint16_t)(expected + 1);
+        take_publish(1, expected, false);
+        assert_int_equal(session_puback(&f.sessions, f.session, expected), ACK_OK);
+    }
+    assert_true(f.session->sent.cap <= 8);
+}
+
+/* One that is never acknowledged keeps its identifier, and what is acknowledged behind it costs no memory. */
+static void an_identifier_in_use_is_skipped(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < 5; i++) {
+        offer(f.msg[1], 1);
+        take();
+    }
+    assert_int_equal(session_puback(&f.sessions, f.session, 2), ACK_OK); /* 1, 3, 4, 5 stay */
+    bool seen_two = false;
+    for (int i = 0; i < 200000; i++) {
+        offer(f.msg[1], 1);
+        struct outgoing out = take();
+        assert_int_equal(out.kind, OUT_PUBLISH);
+        assert_true(out.id == 2 || out.id > 5);
+        seen_two |= out.id == 2;
+        assert_int_equal(session_puback(&f.sessions, f.session, out.id), ACK_OK);
+        assert_true(f.session->sent.count <= 128);
+    }
+    assert_true(seen_two);
+    assert_int_equal(f.session->inflight, 4);
+    for (uint16_t id = 1; id <= 5; id++) {
+        assert_int_equal(session_puback(&f.sessions, f.session, id), id == 2 ? ACK_UNKNOWN : ACK_OK);
+    }
+    assert_int_equal(f.session->inflight, 0);
+    assert_int_equal(f.session->sent.count, 0);
+    assert_int_equal(f.session->sent_bytes, 0);
+}
+
+static void the_largest_window_uses_every_identifier_but_one(void **unused)
+{
+    (void)unused;
+    static bool used[65536];
+    f.sessions.limits.max_inflight = 65534;
+    for (int i = 0; i < 65600; i++) {
+        offer(f.msg[1], 1);
+    }
+    for (int i = 0; i < 65534; i++) {
+        uint16_t id = take().id;
+        assert_true(id != 0 && !used[id]);
+        used[id] = true;
+    }
+    take_nothing();
+    session_puback(&f.sessions, f.session, 40000); /* in the middle: one more may go */
+    uint16_t id = take().id;
+    assert_true(id == 40000 || id == 65535);
+    take_nothing();
+}
+
+/* ---- limits ---- */
+
+static void the_window_holds_back(void **unused)
+{
+    (void)unused;
+    f.sessions.limits.max_inflight = 2;
+    for (int i = 0; i < 4; i++) {
+        offer(f.msg[2], 2);
+    }
+    take_publish(2, 1, false);
+    take_publish(2, 2, false);
+    take_nothing();
+    assert_int_equal(pubrec(1), ACK_OK);
+    take_nothing(); /* still under way */
+    assert_int_equal(session_pubcomp(&f.sessions, f.session, 1), ACK_OK);
+    take_publish(2, 3, false);
+    take_nothing();
+}
+
+static void quality_0_does_not_wait_for_the_window(void **unused)
+{
+    (void)unused;
+    f.sessions.limits.max_inflight = 1;
+    offer(f.msg[1], 1);
+    offer(f.msg[1], 1);
+    offer(f.msg[0], 1);
+    take_publish(1, 1, false);
+    take_publish(0, 0, false);
+    take_nothing();
+}
+
+static void the_window_counts_bytes(void **unused)
+{
+    (void)unused;
+    f.sessions.limits.max_inflight_bytes = 25;
+    for (int i = 0; i < 4; i++) {
+        offer(f.msg[2], 2);
+    }
+    take_publish(2, 1, false);
+    take_publish(2, 2, false);
+    take_nothing(); /* 30 bytes would be too many */
+    assert_int_equal(pubrec(1), ACK_OK);
+    take_publish(2, 3, false); /* the client has the first one's bytes */
+    take_nothing();
+    pubrec(2);
+    pubrec(3);
+    session_pubcomp(&f.sessions, f.session, 1);
+    session_pubcomp(&f.sessions, f.session, 2);
+    session_pubcomp(&f.sessions, f.session, 3);
+    f.sessions.limits.max_inflight_bytes = 5;
+    take_publish(2, 4, false); /* one alone always goes, or it would wait for ever */
+}
+
+static void the_queue_counts_messages(void **unused)
+{
+    (void)unused;
+    f.sessions.limits.max_queued = 3;
+    session_detach(&f.sessions, f.session, 0);
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(session_room(&f.sessions, f.session), i < 3);
+        assert_int_equal(offer(f.msg[1], 1), i < 3 ? OFFER_TAKEN : OFFER_DROPPED);
+    }
+    assert_int_equal(f.session->dropped, 2);
+    assert_int_equal(f.sessions.dropped, 2);
+    assert_int_equal(f.msg[1]->refs, 4);
+    session_attach(&f.sessions, f.session, &f.peer.peer, NULL);
+    take_publish(1, 1, false); /* on its way it does not count any more */
+    assert_int_equal(offer(f.msg[1], 1), OFFER_TAKEN);
+    assert_int_equal(offer(f.msg[1], 1), OFFER_DROPPED); /* while a client is there as well */
+    assert_int_equal(f.session->dropped, 3);
+}
+
+static void the_queue_counts_bytes(void **unused)
+{
+    (void)unused;
+    f.sessions.limits.max_queued_bytes = 25;
+    assert_int_equal(offer(f.msg[1], 1), OFFER_TAKEN);
+    assert_int_equal(offer(f.msg[1], 1), OFFER_TAKEN);
+    assert_int_equal(offer(f.msg[1], 1), OFFER_DROPPED);
+    take_publish(1, 1, false);
+    assert_int_equal(offer(f.msg[1], 1), OFFER_TAKEN);
+    assert_int_equal(session_offer(&f.sessions, f.session, f.msg[1], 1, true, NULL), OFFER_DROPPED);
+    assert_int_equal(f.session->dropped, 2);
+    take();
+    take();
+    assert_int_equal(f.session->queued_bytes, 0);
+}
+
+/* The bytes of QoS 0 messages that went with the connection are not counted for ever. */
+static void bytes_that_go_with_the_connection_are_given_back(void **unused)
+{
+    (void)unused;
+    f.sessions.limits.max_queued_bytes = 25;
+    offer(f.msg[0], 0);
+    offer(f.msg[1], 1);
+    assert_int_equal(f.session->queued_bytes, 20);
+    session_detach(&f.sessions, f.session, 0);
+    assert_int_equal(f.session->queued_bytes, 10);
+    assert_int_equal(f.msg[0]->refs, 1);
+    assert_int_equal(offer(f.msg[1], 1), OFFER_TAKEN);
+}
+
+/* What was offered in this turn had no chance to be written yet: QoS 0 counts only when the socket takes
+ * nothing. */
+static void quality_0_is_limited_only_while_the_socket_is_blocked(void **unused)
+{
+    (void)unused;
+    f.sessions.limits.max_queued = 2;
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(offer(f.msg[0], 0), OFFER_TAKEN);
+    }
+    f.peer.peer.blocked = true;
+    assert_int_equal(offer(f.msg[0], 0), OFFER_DROPPED);
+    assert_int_equal(f.session->dropped, 1);
+    for (int i = 0; i < 99; i++) {
+        take();
+    }
+    assert_int_equal(offer(f.msg[0], 0), OFFER_TAKEN);
+    assert_int_equal(offer(f.msg[0], 0), OFFER_DROPPED);
+    f.peer.peer.blocked = false;
+    assert_int_equal(offer(f.msg[0], 0), OFFER_TAKEN);
+}
+
+static void quality_0_is_not_for_those_who_are_away(void **unused)
+{
+    (void)unused;
+    session_detach(&f.sessions, f.session, 0);
+    assert_int_equal(offer(f.msg[0], 1), OFFER_IGNORED);
+    assert_int_equal(offer(f.msg[1], 0), OFFER_IGNORED);
+    assert_int_equal(f.session->dropped, 0); /* that is no loss */
+    f.sessions.limits.queue_qos0 = true;
+    f.sessions.limits.max_queued = 2;
+    assert_int_equal(offer(f.msg[0], 1), OFFER_TAKEN);
+    assert_int_equal(offer(f.msg[0], 1), OFFER_TAKEN);
+    assert_int_equal(offer(f.msg[0], 1), OFFER_DROPPED);
+    session_attach(&f.sessions, f.session, &f.peer.peer, NULL);
+    take_publish(0, 0, false);
+    session_detach(&f.sessions, f.session, 0);
+    session_attach(&f.sessions, f.session, &f.peer.peer, NULL);
+    take_publish(0, 0, false); /* it was kept */
+    take_nothing();
+}
+
+static void retained_messages_are_exempt_from_the_count(void **unused)
+{
+    (void)unused;
+    f.sessions.limits.max_queued = 2;
+    f.peer.peer.blocked = true;
+    for (int i = 0; i < 10; i++) {
+        assert_int_not_equal(session_offer(&f.sessions, f.session, f.msg[i % 2], 1, true, NULL),
+                             OFFER_DROPPED);
+    }
+    assert_false(session_room(&f.sessions, f.session));
+    assert_int_equal(offer(f.msg[1], 1), OFFER_DROPPED);
+    assert_int_equal(offer(f.msg[0], 1), OFFER_DROPPED);
+}
+
+static void says_when_the_queue_fills_up(void **unused)
+{
+    (void)unused;
+    f.sessions.limits.max_queued = 10;
+    f.sessions.limits.max_inflight = 1;
+    for (int i = 0; i < 7; i++) {
+        assert_int_equal(offer(f.msg[1], 1),
+                         OFFER_TAKEN); /* it has shown no progress: waiting would not help */
+    }
+    take();
+    session_puback(&f.sessions, f.session, 1);
+    assert_int_equal(offer(f.msg[0], 1), OFFER_TAKEN);
+    assert_int_equal(offer(f.msg[1], 1),
+                     OFFER_PRESSURE); /* it does read: the publisher may wait a turn for it */
+    assert_int_equal(offer(f.msg[1], 1), OFFER_TAKEN); /* but not for ever */
+    take();
+    take();
+    session_puback(&f.sessions, f.session, 2);
+    session_detach(&f.sessions, f.session, 0);
+    assert_int_equal(offer(f.msg[1], 1), OFFER_TAKEN); /* nobody is there */
+}
+
+/* ---- sweeping ---- */
+
+static bool is_of(void *arg, const struct session *session, const struct msg *msg)
+{
+    assert_ptr_equal(session, f.session);
+    return msg == arg;
+}
+
+static void what_is_swept_is_not_sent(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < 6; i++) {
+        offer(f.msg[i % 3], 2); /* 0 1 2 0 1 2 */
+    }
+    session_sweep(&f.sessions, f.session, is_of, f.msg[1]);
+    session_sweep(&f.sessions, f.session, is_of, f.msg[0]);
+    assert_int_equal(f.msg[0]->refs, 1);
+    assert_int_equal(f.msg[1]->refs, 1);
+    assert_int_equal(f.session->dropped, 4);
+    assert_int_equal(f.sessions.dropped, 4);
+    assert_int_equal(f.session->queued_bytes, 20);
+    take_publish(2, 2, false); /* those swept used their identifiers up */
+    take_publish(2, 4, false);
+    take_nothing();
+    session_sweep(&f.sessions, f.session, is_of, f.msg[2]); /* under way: it stays */
+    assert_int_equal(f.msg[2]->refs, 3);
+}
+
+/* The identifiers that were used up are a gap between those under way: each must still be found. */
+static void acknowledgements_are_found_across_what_was_swept(void **unused)
+{
+    (void)unused;
+    f.sessions.limits.max_inflight = 3;
+    offer(f.msg[1], 1);
+    take_publish(1, 1, false);
+    offer(f.msg[2], 2);
+    offer(f.msg[1], 1);
+    offer(f.msg[2], 2);
+    offer(f.msg[1], 1);
+    session_sweep(&f.sessions, f.session, is_of, f.msg[2]);
+    take_publish(1, 3, false);
+    take_publish(1, 5, false);
+    take_nothing();
+    assert_int_equal(session_puback(&f.sessions, f.session, 2), ACK_UNKNOWN);
+    assert_int_equal(session_puback(&f.sessions, f.session, 3), ACK_OK);
+    assert_int_equal(session_puback(&f.sessions, f.session, 5), ACK_OK);
+    assert_int_equal(session_puback(&f.sessions, f.session, 1), ACK_OK);
+    assert_int_equal(f.session->inflight, 0);
+}
+
+static void sweeping_is_a_discharge_and_gives_room(void **unused)
+{
+    (void)unused;
+    f.sessions.limits.max_queued = 2;
+    f.sessions.limits.queue_qos0 = true;
+    session_detach(&f.sessions, f.session, 0);
+    struct ticket *ticket = store_begin(f.store);
+    session_offer(&f.sessions, f.session, f.msg[1], 1, false, ticket);
+    session_offer(&f.sessions, f.session, f.msg[1], 1, false, ticket);
+    offer(f.msg[0], 0);
+    offer(f.msg[0], 0);
+    store_seal(f.store, ticket);
+    session_sweep(&f.sessions, f.session, is_of, f.msg[1]);
+    assert_true(ticket->closed);
+    ticket_unref(ticket);
+    session_sweep(&f.sessions, f.session, is_of, f.msg[0]);
+    assert_true(session_room(&f.sessions, f.session));
+    assert_int_equal(offer(f.msg[1], 1), OFFER_TAKEN);
+    assert_int_equal(offer(f.msg[0], 0), OFFER_TAKEN);
+    session_attach(&f.sessions, f.session, &f.peer.peer, NULL);
+    take();
+    take();
+    take_nothing();
+}
+
+/* ---- resuming ---- */
+
+static void sends_again_in_order_with_dup(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < 6; i++) {
+        offer(f.msg[1 + i % 2], 2); /* 1: QoS 1, 2: QoS 2, ... */
+    }
+    for (int i = 0; i < 5; i++) {
+        take();
+    }
+    session_puback(&f.sessions, f.session, 3);
+    assert_int_equal(pubrec(2), ACK_OK);
+    reconnect();
+    offer(f.msg[1], 1);
+    take_publish(1, 1, true); /* [MQTT-4.4.0-1] */
+    take_pubrel(2);
+    take_publish(2, 4, true);
+    take_publish(1, 5, true);
+    take_publish(2, 6, false); /* was never on the wire */
+    take_publish(1, 7, false);
+    take_nothing();
+}
+
+static void sends_again_as_often_as_it_takes(void **unused)
+{
+    (void)unused;
+    offer(f.msg[1], 1);
+    offer(f.msg[1], 1);
+    take();
+    take();
+    for (int i = 0; i < 3; i++) {
+        reconnect();
+        take_publish(1, 1, true);
+        reconnect(); /* in the middle of it */
+        take_publish(1, 1, true);
+        take_publish(1, 2, true);
+        take_nothing();
+    }
+    reconnect();
+    take_publish(1, 1, true);
+    assert_int_equal(session_puback(&f.sessions, f.session, 1), ACK_OK); /* while it is not done */
+    take_publish(1, 2, true);
+    assert_int_equal(session_puback(&f.sessions, f.session, 2), ACK_OK);
+    take_nothing();
+}
+
+/* What is acknowledged before its turn comes is not sent again. */
+static void an_early_acknowledgement_counts(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < 4; i++) {
+        offer(f.msg[1], 1);
+        take();
+    }
+    reconnect();
+    session_puback(&f.sessions, f.session, 1);
+    session_puback(&f.sessions, f.session, 3);
+    take_publish(1, 2, true);
+    take_publish(1, 4, true);
+    take_nothing();
+    session_puback(&f.sessions, f.session, 2);
+    session_puback(&f.sessions, f.session, 4);
+    reconnect();
+    take_nothing();
+}
+
+static void everything_under_way_is_sent_again_whatever_the_window(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < 10; i++) {
+        offer(f.msg[1], 1);
+        take();
+    }
+    f.sessions.limits.max_inflight = 2;
+    reconnect();
+    offer(f.msg[1], 1);
+    for (uint16_t id = 1; id <= 10; id++) {
+        take_publish(1, id, true);
+    }
+    take_nothing();
+}
+
+/* ---- acknowledgements ---- */
+
+static void quality_2_goes_its_four_steps(void **unused)
+{
+    (void)unused;
+    offer(f.msg[2], 2);
+    take_publish(2, 1, false);
+    assert_int_equal(f.msg[2]->refs, 2);
+    assert_int_equal(pubrec(1), ACK_OK);
+    assert_int_equal(f.msg[2]->refs, 1); /* it is the client's now */
+    assert_int_equal(pubrec(1), ACK_OK); /* again: PUBREL again */
+    assert_int_equal(session_pubcomp(&f.sessions, f.session, 1), ACK_OK);
+    assert_int_equal(session_pubcomp(&f.sessions, f.session, 1), ACK_UNKNOWN);
+    assert_int_equal(pubrec(1), ACK_UNKNOWN);
+    assert_int_equal(f.session->inflight, 0);
+}
+
+static void knows_what_was_acknowledged_wrongly(void **unused)
+{
+    (void)unused;
+    offer(f.msg[1], 1);
+    offer(f.msg[2], 2);
+    take();
+    take();
+    assert_int_equal(session_puback(&f.sessions, f.session, 9), ACK_UNKNOWN);
+    assert_int_equal(pubrec(9), ACK_UNKNOWN);
+    assert_int_equal(session_pubcomp(&f.sessions, f.session, 9), ACK_UNKNOWN);
+    assert_int_equal(session_puback(&f.sessions, f.session, 2), ACK_WRONG);
+    assert_int_equal(pubrec(1), ACK_WRONG);
+    assert_int_equal(session_pubcomp(&f.sessions, f.session, 1), ACK_WRONG);
+    assert_int_equal(session_pubcomp(&f.sessions, f.session, 2), ACK_WRONG); /* before PUBREC */
+    assert_int_equal(f.session->inflight, 2);
+    assert_int_equal(session_puback(&f.sessions, f.session, 1), ACK_OK);
+    assert_int_equal(session_puback(&f.sessions, f.session, 1), ACK_UNKNOWN); /* twice */
+}
+
+static void lets_everything_go(void **unused)
+{
+    (void)unused;
+    f.sessions.limits.queue_qos0 = true;
+    f.sessions.limits.max_inflight = 3;
+    for (int i = 0; i < 30; i++) {
+        offer(f.msg[i % 3], 2);
+    }
+    for (int i = 0; i < 5; i++) {
+        take();
+    }
+    pubrec(2);
+    session_puback(&f.sessions, f.session, 1);
+    assert_true(f.msg[0]->refs > 1 && f.msg[1]->refs > 1 && f.msg[2]->refs > 1);
+    session_detach(&f.sessions, f.session, 0);
+    session_destroy(&f.sessions, f.session);
+    for (int qos = 0; qos < 3; qos++) {
+        assert_int_equal(f.msg[qos]->refs, 1);
+    }
+}
+
+/* ---- durable ---- */
+
+static void kept_sessions_put_their_deliveries_into_the_ticket(void **unused)
+{
+    (void)unused;
+    struct session *clean = session_new(&f.sessions, "clean", NULL, true);
+    struct ticket *ticket = store_begin(f.store);
+    session_offer(&f.sessions, f.session, f.msg[1], 1, false, ticket);
+    session_offer(&f.sessions, f.session, f.msg[1], 0, false, ticket); /* QoS 0: no promise */
+    session_offer(&f.sessions, clean, f.msg[1], 1, false, ticket);     /* ends with its connection */
+    store_seal(f.store, ticket);
+    assert_int_equal(ticket->deliveries, 1);
+    assert_int_equal(ticket->parts, 0);
+    take();
+    take();
+    assert_false(ticket->closed);
+    assert_int_equal(session_puback(&f.sessions, f.session, 1), ACK_OK);
+    assert_true(ticket->closed);
+    ticket_unref(ticket);
+}
+
+static void a_dropped_delivery_is_no_obligation(void **unused)
+{
+    (void)unused;
+    f.sessions.limits.max_queued = 1;
+    offer(f.msg[1], 1);
+    struct ticket *ticket = store_begin(f.store);
+    assert_int_equal(session_offer(&f.sessions, f.session, f.msg[1], 1, false, ticket), OFFER_DROPPED);
+    store_seal(f.store, ticket);
+    assert_true(ticket->closed);
+    ticket_unref(ticket);
+}
+
+static void pubrel_waits_for_the_commit(void **unused)
+{
+    (void)unused;
+    struct ticket *publish = store_begin(f.store), *release;
+    session_offer(&f.sessions, f.session, f.msg[2], 2, false, publish);
+    store_seal(f.store, publish);
+    store_submit(f.store, false);
+    take();
+    assert_true(fake_storage_commit(&f.storage, f.store));
+    assert_true(publish->closed);
+    assert_int_equal(session_pubrec(&f.sessions, f.session, 1, &release), ACK_OK);
+    assert_non_null(release);
+    assert_false(ticket_closed(release));
+    store_submit(f.store, false);
+    assert_int_equal(fake_storage_has(&f.storage, CHANGE_OUT_STATE), 1);
+    assert_true(fake_storage_commit(&f.storage, f.store));
+    assert_true(ticket_closed(release));
+    ticket_unref(release);
+    ticket_unref(publish);
+}
+
+static void destroying_a_session_discharges_all(void **unused)
+{
+    (void)unused;
+    struct ticket *tickets[6];
+    f.sessions.limits.max_inflight = 3;
+    for (int i = 0; i < 6; i++) {
+        tickets[i] = store_begin(f.store);
+        session_offer(&f.sessions, f.session, f.msg[1 + i % 2], 2, false, tickets[i]);
+        store_seal(f.store, tickets[i]);
+    }
+    store_submit(f.store, false);
+    take();
+    take();
+    take();
+    pubrec(2);
+    session_detach(&f.sessions, f.session, 0);
+    for (int i = 0; i < 6; i++) {
+        assert_false(tickets[i]->closed);
+    }
+    session_destroy(&f.sessions, f.session);
+    for (int i = 0; i < 6; i++) {
+        assert_true(tickets[i]->closed);
+        ticket_unref(tickets[i]);
+    }
+}
+
+/* ---- at random ---- */
+
+/* The session against a plain model: what is under way, in the order of sending, and whether PUBREC came. */
+static struct {
+    struct {
+        uint16_t id;
+        uint8_t qos;
+        bool released;
+    } way[64];
+    int count;
+    int queued; /* QoS 1 and 2 */
+    int again;  /* how many of way[] are still to be sent again */
+    bool used[65536];
+} model;
+
+static void model_drop(int i)
+{
+    model.used[model.way[i].id] = false;
+    model.again -= i >= model.count - model.again;
+    memmove(&model.way[i], &model.way[i + 1], (size_t)(63 - i) * sizeof model.way[0]);
+    model.count--;
+}
+
+static void model_take(int window)
+{
+    struct outgoing out = take();
+    if (model.again > 0) {
+        int i = model.count - model.again--;
+        assert_int_equal(out.kind, model.way[i].released ? OUT_PUBREL : OUT_PUBLISH);
+        assert_int_equal(out.id, model.way[i].id);
+        assert_true(out.kind == OUT_PUBREL || (out.dup && out.qos == model.way[i].qos));
+    } else if (model.queued > 0 && model.count < window) {
+        assert_int_equal(out.kind, OUT_PUBLISH);
+        assert_false(out.dup);
+        assert_true(out.id > 0 && !model.used[out.id]);
+        model.used[out.id] = true;
+        model.way[model.count].id = out.id;
+        model.way[model.count].qos = out.qos;
+        model.way[model.count++].released = false;
+        model.queued--;
+    } else {
+        assert_int_equal(out.kind, OUT_NONE);
+    }
+}
+
+static void model_acknowledge(struct random *random)
+{
+    if (model.count == 0) {
+        return;
+    }
+    /* mostly the oldest but one, so that the oldest stays for long and identifiers go round it */
+    int i =
+        random_chance(random, 97) && model.count > 1 ? 1 : (int)random_below(random, (uint32_t)model.count);
+    uint16_t id = model.way[i].id;
+    if (model.way[i].qos == 1) {
+        assert_int_equal(session_puback(&f.sessions, f.session, id), ACK_OK);
+        model_drop(i);
+    } else if (!model.way[i].released) {
+        assert_int_equal(pubrec(id), ACK_OK);
+        model.way[i].released = true;
+    } else {
+        assert_int_equal(session_pubcomp(&f.sessions, f.session, id), ACK_OK);
+        model_drop(i);
+    }
+}
+
+static void agrees_with_a_plain_model(void **unused)
+{
+    struct random random = {777};
+    int window = 1, rounds = 0;
+    uint16_t last = 0;
+    (void)unused;
+    memset(&model, 0, sizeof model);
+    f.sessions.limits.max_inflight = (uint32_t)window;
+    for (int i = 0; i < 600000; i++) {
+        uint32_t what = random_below(&random, 10000);
+        if (what == 0) {
+            reconnect();
+            model.again = model.count;
+        } else if (what < 5) {
+            window = 1 + (int)random_below(&random, 60);
+            f.sessions.limits.max_inflight = (uint32_t)window;
+        } else if (what < 3300 && model.queued < 40) {
+            assert_int_equal(offer(f.msg[1 + random_below(&random, 2)], 2), OFFER_TAKEN);
+            model.queued++;
+        } else if (what < 6700) {
+            model_take(window);
+        } else {
+            model_acknowledge(&random);
+        }
+        assert_int_equal(f.session->inflight, model.count);
+        rounds += f.session->last_id < last;
+        last = f.session->last_id;
+    }
+    assert_true(rounds > 0); /* the identifiers did go round */
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define D(name) cmocka_unit_test_setup_teardown(name, setup_durable, teardown)
+    const struct CMUnitTest tests[] = {
+        T(is_found_by_its_client_id),
+        T(goes_with_its_subscriptions),
+        T(knows_who_is_there),
+        T(delivers_at_the_lower_quality),
+        T(may_upgrade),
+        T(does_not_upgrade_what_would_not_fit),
+        T(keeps_the_order_over_qualities),
+        T(passes_the_retain_flag_on),
+        T(wakes_its_peer),
+        T(identifiers_go_round_without_zero),
+        T(an_identifier_in_use_is_skipped),
+        T(the_largest_window_uses_every_identifier_but_one),
+        T(the_window_holds_back),
+        T(quality_0_does_not_wait_for_the_window),
+        T(the_window_counts_bytes),
+        T(the_queue_counts_messages),
+        T(the_queue_counts_bytes),
+        T(bytes_that_go_with_the_connection_are_given_back),
+        T(quality_0_is_limited_only_while_the_socket_is_blocked),
+        T(quality_0_is_not_for_those_who_are_away),
+        T(retained_messages_are_exempt_from_the_count),
+        T(says_when_the_queue_fills_up),
+        T(what_is_swept_is_not_sent),
+        T(acknowledgements_are_found_across_what_was_swept),
+        D(sweeping_is_a_discharge_and_gives_room),
+        T(sends_again_in_order_with_dup),
+        T(sends_again_as_often_as_it_takes),
+        T(an_early_acknowledgement_counts),
+        T(everything_under_way_is_sent_again_whatever_the_window),
+        T(quality_2_goes_its_four_steps),
+        T(knows_what_was_acknowledged_wrongly),
+        T(lets_everything_go),
+        D(kept_sessions_put_their_deliveries_into_the_ticket),
+        D(a_dropped_delivery_is_no_obligation),
+        D(pubrel_waits_for_the_commit),
+        D(destroying_a_session_discharges_all),
+        T(agrees_with_a_plain_model),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
