@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { RSA_COPIES_MAX = 15, CHAIN_MAX = MBEDTLS_SSL_OUT_CONTENT_LEN - 64 };
+enum { RSA_COPIES_MAX = 15, CHAIN_DEPTH = 8, CHAIN_MAX = MBEDTLS_SSL_OUT_CONTENT_LEN - 64 };
 
 static const uint16_t groups[] = {
     MBEDTLS_SSL_IANA_TLS_GROUP_SECP256R1,
@@ -119,18 +119,10 @@ static void warn_dates(struct place at, const char *path, const mbedtls_x509_crt
 static int load_chain(struct tls_context *context, const struct config_listener *listener, struct err *err)
 {
     struct place at = {listener, "certfile"};
-    size_t size = 0;
 
     if (read_certificates(at, listener->certfile, &context->chain, err))
         return -1;
     drop_root(&context->chain);
-    for (const mbedtls_x509_crt *crt = &context->chain; crt; crt = crt->next)
-        size += crt->raw.len + 5;
-    if (size > CHAIN_MAX)
-        return place_bad(at, listener->certfile,
-                         "holds more certificates than fit into one message: only the server's "
-                         "certificate and those between it and the CA belong there",
-                         0, err);
     for (const mbedtls_x509_crt *crt = &context->chain; crt->next; crt = crt->next) {
         if (crt->issuer_raw.len != crt->next->subject_raw.len ||
             memcmp(crt->issuer_raw.p, crt->next->subject_raw.p, crt->issuer_raw.len) != 0) {
@@ -241,6 +233,45 @@ static int load_cas(struct tls_context *context, const struct config_listener *l
     return 0;
 }
 
+static mbedtls_x509_crt *find_issuer(mbedtls_x509_crt *list, const mbedtls_x509_crt *of)
+{
+    for (; list && list->raw.p; list = list->next) {
+        if (list->subject_raw.len == of->issuer_raw.len &&
+            memcmp(list->subject_raw.p, of->issuer_raw.p, of->issuer_raw.len) == 0)
+            return list;
+    }
+    return NULL;
+}
+
+/* Where certfile ends before the root, what lies between is taken from cafile: OpenSSL does so, and many
+ * set-ups that were made for mosquitto (the leaf in certfile, all CAs in cafile) work only because of it. */
+static int complete_chain(struct tls_context *context, const struct config_listener *listener,
+                          struct err *err)
+{
+    struct place at = {listener, "certfile"};
+    mbedtls_x509_crt *last = &context->chain, *issuer;
+    size_t size = 0;
+
+    while (last->next)
+        last = last->next;
+    for (int depth = 0; depth < CHAIN_DEPTH; depth++) {
+        issuer = is_self_signed(last) ? NULL : find_issuer(&context->ca, last);
+        if (!issuer || is_self_signed(issuer))
+            break;
+        if (mbedtls_x509_crt_parse_der(&context->chain, issuer->raw.p, issuer->raw.len) != 0)
+            return place_err(at, err, "no memory for the chain of certificates");
+        last = last->next;
+    }
+    for (const mbedtls_x509_crt *crt = &context->chain; crt; crt = crt->next)
+        size += crt->raw.len + 5;
+    if (size > CHAIN_MAX)
+        return place_bad(at, listener->certfile,
+                         "holds more certificates than fit into one message: only the server's "
+                         "certificate and those between it and the CA belong there",
+                         0, err);
+    return 0;
+}
+
 static int load_crl(struct tls_context *context, const struct config_listener *listener, struct err *err)
 {
     struct place at = {listener, "crlfile"};
@@ -331,6 +362,9 @@ static int on_certificate(mbedtls_ssl_context *ssl)
     const struct step *step = mbedtls_ssl_get_user_data_p(ssl);
     struct tls_context *context = step->stream->context;
 
+    if (context->required && mbedtls_ssl_get_version_number(ssl) == MBEDTLS_SSL_VERSION_TLS1_3)
+        mbedtls_ssl_set_hs_authmode(
+            ssl, MBEDTLS_SSL_VERIFY_OPTIONAL); /* handshake.c is as strict: step_verify() */
     if (step->worker == 0 || context->rsa_copies == 0)
         return 0;
     return mbedtls_ssl_set_hs_own_cert(ssl, &context->chain,
@@ -363,7 +397,7 @@ static int make_conf(struct tls_context *context, int which, bool required, bool
         mbedtls_ssl_conf_session_tickets_cb(conf, on_ticket_write, on_ticket_parse, context);
     else
         mbedtls_ssl_conf_session_tickets(conf, MBEDTLS_SSL_SESSION_TICKETS_DISABLED);
-    if (context->rsa_copies)
+    if (context->rsa_copies || required)
         mbedtls_ssl_conf_cert_cb(conf, on_certificate);
     if (which & CONF_ALPN)
         ret = mbedtls_ssl_conf_alpn_protocols(conf, context->protocols);
@@ -417,6 +451,7 @@ struct tls_context *tls_context_load(const struct config_listener *listener, str
         return NULL;
     }
     context->refs = 1;
+    context->required = listener->require_certificate;
     mbedtls_x509_crt_init(&context->chain);
     mbedtls_pk_init(&context->key);
     mbedtls_x509_crt_init(&context->ca);
@@ -424,8 +459,8 @@ struct tls_context *tls_context_load(const struct config_listener *listener, str
     for (int i = 0; i < CONF_COUNT; i++)
         mbedtls_ssl_config_init(&context->conf[i]);
     if (load_chain(context, listener, err) || load_key(context, listener, err) ||
-        load_cas(context, listener, err) || load_crl(context, listener, err) ||
-        make_confs(context, listener, err)) {
+        load_cas(context, listener, err) || complete_chain(context, listener, err) ||
+        load_crl(context, listener, err) || make_confs(context, listener, err)) {
         tls_context_unref(context);
         return NULL;
     }

@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { READ_STEP = 4096 };
+enum { READ_STEP = 4096, ALERT_CERTIFICATE_REQUIRED = 116 };
 
 /* ---- on a worker ---- */
 
@@ -58,6 +58,29 @@ static int step_facts(struct stream *stream)
     return stream->facts ? 0 : MBEDTLS_ERR_SSL_ALLOC_FAILED;
 }
 
+static unsigned char refusal(uint32_t flags)
+{
+    return flags & MBEDTLS_X509_BADCERT_MISSING       ? ALERT_CERTIFICATE_REQUIRED
+           : flags & MBEDTLS_X509_BADCERT_REVOKED     ? MBEDTLS_SSL_ALERT_MSG_CERT_REVOKED
+           : flags & MBEDTLS_X509_BADCERT_EXPIRED     ? MBEDTLS_SSL_ALERT_MSG_CERT_EXPIRED
+           : flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED ? MBEDTLS_SSL_ALERT_MSG_UNKNOWN_CA
+                                                      : MBEDTLS_SSL_ALERT_MSG_BAD_CERT;
+}
+
+/* In TLS 1.3 mbedTLS sends its refusal of a client certificate under the keys of the handshake, when the
+ * client already reads with those of the application: it would only see a damaged record. So there the
+ * certificate is optional for mbedTLS (context.c) and required here, after the handshake and before a single
+ * byte is read; the alert then says why. */
+static int step_verify(struct stream *stream)
+{
+    uint32_t flags = mbedtls_ssl_get_verify_result(&stream->ssl);
+
+    if (!stream->context->required || (flags == 0 && mbedtls_ssl_get_peer_cert(&stream->ssl)))
+        return 0;
+    mbedtls_ssl_send_alert_message(&stream->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, refusal(flags));
+    return MBEDTLS_ERR_X509_CERT_VERIFY_FAILED;
+}
+
 void tls_handshake_run(struct step *step)
 {
     struct stream *stream = step->stream;
@@ -77,6 +100,8 @@ void tls_handshake_run(struct step *step)
             break;
         ret = 0;
     }
+    if (ret == 0)
+        ret = step_verify(stream);
     if (ret == 0)
         ret = step_facts(stream);
     step->result = ret;

@@ -151,6 +151,7 @@ struct tls_context {
     mbedtls_x509_crl crl;
     struct tls_suites suites;
     bool has_crl;
+    bool required; /* clients must show a certificate that verifies */
     bool tickets;
     int rsa_copies;
     mbedtls_pk_context
