@@ -61,7 +61,6 @@ static void table_remove(struct broker *broker, struct conn *conn)
 {
     uint32_t slot = (uint32_t)conn->id;
     broker->conns[slot] = NULL;
-    broker->conn_count--;
     broker->conn_free = slot < broker->conn_free ? slot : broker->conn_free;
 }
 
@@ -107,6 +106,7 @@ static void conn_die(struct conn *conn)
     conn->transport->ops->close(conn->transport);
     conn->transport = NULL;
     conn->state = CONN_DEAD;
+    conn->broker->conn_count--; /* limits count it no more, although its memory waits */
     outq_free(&conn->out);
     block_free(&conn->block);
     free(conn->input);

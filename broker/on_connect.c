@@ -149,7 +149,8 @@ static bool name_by_user(struct conn *conn)
 static bool clients_full(struct broker *broker, const char *client_id)
 {
     int most = broker->config->global_max_clients;
-    return most >= 0 && HASH_COUNT(broker->sessions.by_id) >= (unsigned)most &&
+    unsigned own = 1; /* the session of $SYS is nobody's */
+    return most >= 0 && HASH_COUNT(broker->sessions.by_id) >= (unsigned)most + own &&
            !session_find(&broker->sessions, client_id);
 }
 

@@ -161,7 +161,11 @@ static bool over_limit(const struct sessions *sessions, const struct session *se
         bool waits = !session->peer || session->peer->blocked;
         return waits && session->queue0.count >= limits->max_queued;
     }
-    return session->queue.count >= limits->max_queued && !burst_fits(limits, session);
+    /* Those that the window takes at the end of this turn are not waiting behind it. */
+    uint32_t ready = session->peer && limits->max_inflight > session->inflight
+                         ? limits->max_inflight - session->inflight
+                         : 0;
+    return session->queue.count >= limits->max_queued + ready && !burst_fits(limits, session);
 }
 
 static enum offer taken(const struct sessions *sessions, struct session *session, uint8_t qos)

@@ -38,7 +38,7 @@ def test_port_without_file(start):
     broker = start(None, args=["-p", port])
     broker.ports["tcp"] = port
     broker.connect("c").publish("t", "x", 1)
-    assert "only clients on this machine can connect" in broker.log
+    broker.wait_log("only clients on this machine can connect")
     listening = listening_addresses(port)
     assert listening and listening <= {"127.0.0.1", "::1"}
     client = bramble.Client(tcp(port, "::1" if socket.has_ipv6 else "127.0.0.1"))
@@ -62,7 +62,7 @@ def test_port_and_file(start):
     port = free_port()
     broker = start("max_inflight_messages 5\n", args=["-p", port])  # start() adds a listener
     assert not listening_addresses(port)
-    assert f"'-p {port}' is ignored" in broker.log
+    broker.wait_log(f"'-p {port}' is ignored")
     broker = start("sys_interval 0\n" + ("user root\n" if os.geteuid() == 0 else ""), verbatim=True, args=["-p", port])
     broker.ports["tcp"] = port
     broker.connect("c")

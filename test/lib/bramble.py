@@ -153,11 +153,11 @@ class Broker:
         """Writes the configuration file; for a daemon that runs it counts after reload()."""
         lines = config
         if not self.verbatim:
-            if not re.search(r"^(listener|port)\b", config, re.M):
+            if not re.search(r"^\s*(listener|port)\b", config, re.M):
                 lines = lines.rstrip("\n") + "\n" + LISTENER["tcp"]
-            if not re.search(r"^(allow_anonymous|password_file|per_listener_settings)\b", config, re.M):
+            if not re.search(r"^\s*(allow_anonymous|password_file|per_listener_settings)\b", config, re.M):
                 lines = lines.rstrip("\n") + "\nallow_anonymous true\n"
-            if os.geteuid() == 0 and not re.search(r"^user\b", config, re.M):
+            if os.geteuid() == 0 and not re.search(r"^\s*user\b", config, re.M):
                 lines = lines.rstrip("\n") + "\nuser root\n"  # so that it may read the test's folder at a reload
         self.path.write_text(self.fill(lines))
 

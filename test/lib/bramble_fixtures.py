@@ -7,9 +7,26 @@ anywhere a running daemon and a kind of connection, for tests that are run over 
          anywhere.connect("id") where a test would say broker.connect("id", "wss")
 """
 
+import signal
+
 import pytest
 
 from bramble import LISTENER, TRANSPORTS, Broker, Pki
+
+
+LONGEST = 300  # seconds for one test; what hangs is a failure, not an endless run
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    def late(_number, _frame):
+        raise TimeoutError(f"{item.name} took longer than {LONGEST} seconds")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(LONGEST)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,10 @@
  *
  *   fanout PORT PID SUBSCRIBERS PAYLOAD MESSAGES OUTSTANDING
  *
- * Publishes QoS 0 messages on one topic, never more than OUTSTANDING deliveries ahead of what the subscribers have read, so no
- * broker is pushed into dropping. Prints one line: deliveries, CPU nanoseconds of the broker per delivery (schedstat of all
- * threads of process PID, user and kernel), and the wall time. The subscribers only count bytes: the load's own work is small.
+ * Publishes QoS 0 messages on one topic, never more than OUTSTANDING deliveries ahead of what the subscribers
+ * have read, so no broker is pushed into dropping. Prints one line: deliveries, CPU nanoseconds of the broker
+ * per delivery (schedstat of all threads of process PID, user and kernel), and the wall time. The subscribers
+ * only count bytes: the load's own work is small.
  */
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -190,6 +191,7 @@ int main(int argc, char **argv)
     run(&load, messages, outstanding);
     cpu = cpu_ns(argv[2]) - cpu;
     double deliveries = (double)messages * load.subscribers;
-    printf("deliveries %.0f cpu_ns_per_delivery %.1f wall_s %.3f\n", deliveries, (double)cpu / deliveries, now() - t);
+    printf("deliveries %.0f cpu_ns_per_delivery %.1f wall_s %.3f\n", deliveries, (double)cpu / deliveries,
+           now() - t);
     return 0;
 }

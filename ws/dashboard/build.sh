@@ -141,8 +141,10 @@ mkdir "$page"
 cp "$here/index.html" "$here/style.css" "$here/icon.svg" "$page/"
 {
     echo "importScripts('mqtt.min.js');"
+    # shellcheck disable=SC2086 # a list of names
     bundle $worker_modules
 } > "$page/worker.js"
+# shellcheck disable=SC2086 # a list of names
 bundle $page_modules > "$page/app.js"
 cp "$tmp/mqtt/package/dist/mqtt.min.js" "$tmp/uplot/package/dist/uPlot.iife.min.js" \
     "$tmp/uplot/package/dist/uPlot.min.css" "$page/"
