@@ -89,6 +89,11 @@ class Broker:
         self.process.wait()
 
 
+def stripped_size(program, folder):
+    subprocess.run(["strip", "-o", folder + "/stripped", program], check=True)
+    return os.path.getsize(folder + "/stripped") / 1024
+
+
 def main():
     bramble = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "build", "bramble"))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -106,8 +111,8 @@ def main():
         rows["CPU per delivered message, 1 to 100, 64 B, QoS 0, ns"] = [min(c) for c in cpu]
         rows["resident memory per idle plain client, KiB"] = [b.per_client(2000, b.plain, False) for b in brokers]
         rows["resident memory per idle TLS client, KiB"] = [b.per_client(500, b.tls, True) for b in brokers]
-        rows["binary (bramble: with mbedTLS and libwebsockets inside), KiB"] = [
-            os.path.getsize(bramble) / 1024, os.path.getsize(shutil.which("mosquitto")) / 1024]
+        rows["binary without symbols (bramble: mbedTLS and libwebsockets inside), KiB"] = [
+            stripped_size(program, folder) for program in (bramble, shutil.which("mosquitto"))]
         for broker in brokers:
             broker.stop()
     print("| figure | bramble | mosquitto | ratio |\n|---|---|---|---|")
