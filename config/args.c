@@ -26,7 +26,11 @@ static void print_usage(FILE *out)
           " -q, --quiet             log nothing, whatever log_type and -v say.\n"
           " -t, --test-config       check the file of -c and exit: with 0 if it is good, with 3 if not.\n"
           " -h, --help              show this text.\n"
-          "     --version           show the version.\n",
+          "     --version           show the version.\n"
+          "\n"
+          "Tools, each with -h: bramble passwd (password files), bramble cert (a CA and certificates), "
+          "bramble setup (all\n"
+          "that a secure broker needs, in one folder).\n",
           out);
 }
 
