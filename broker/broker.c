@@ -86,6 +86,8 @@ void broker_free(struct broker *broker)
     free(broker->window);
     free(broker->read_buffer);
     free(broker->conns);
+    broker->conns = NULL; /* verdicts still in the mailbox look for their connections */
+    broker->conn_slots = 0;
 }
 
 /*

@@ -533,13 +533,20 @@ static void fill(struct conn *conn, struct window *window)
     }
 }
 
+/* More waits for it than its limit allows, and its socket has not said yet that it takes no more: it gets a
+ * larger share, or many fast publishers would fill a queue that nothing bounds. */
+static bool behind(const struct conn *conn)
+{
+    return conn->session && !session_room(&conn->broker->sessions, conn->session);
+}
+
 /* *more: its share of this turn is used up. */
 static enum outq_result write_all(struct conn *conn, bool *more)
 {
     struct window *window = conn->broker->window;
     uint64_t *sent = &conn->broker->counters.bytes_sent;
     enum outq_result result = outq_write_rest(&conn->out, conn->transport, sent);
-    for (int round = 0; result == OUTQ_DONE && round < FLUSH_ROUNDS; round++) {
+    for (int round = 0; result == OUTQ_DONE && (round < FLUSH_ROUNDS || behind(conn)); round++) {
         fill(conn, window);
         if (window->pieces == 0) {
             *more = false;

@@ -31,7 +31,11 @@ static void refuse(struct conn *conn, uint8_t code, const char *why)
 
 static char *copy_string(struct slice s)
 {
-    return strndup(s.p ? (const char *)s.p : "", s.n);
+    char *copy = calloc(1, s.n + 1);
+    if (copy && s.n > 0) {
+        memcpy(copy, s.p, s.n);
+    }
+    return copy;
 }
 
 /* The id the server gives [MQTT-3.1.3-6]: a prefix and 128 random bits, written as a UUID. */

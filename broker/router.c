@@ -53,7 +53,6 @@ struct retained_walk {
     struct broker *broker;
     struct session *session;
     uint8_t qos;
-    bool room;
 };
 
 /* The rights of both ends count now, not when the message was kept: the reader's, and with
@@ -69,15 +68,25 @@ static void send_retained(void *arg, struct msg *msg)
     if (broker->config->check_retain_source && !router_may(broker, msg->from, ACL_WRITE, topic)) {
         return;
     }
-    session_offer(&broker->sessions, walk->session, msg, walk->qos, walk->room, NULL);
-    if (!walk->room) {
-        return;
-    }
+    session_offer(&broker->sessions, walk->session, msg, walk->qos, true, NULL);
     broker->turn_offers++;
+}
+
+/* Retained messages come many at once, so who reads gets more than the limit says; but with as many filters
+ * as it likes nobody makes the broker grow beyond what one turn may queue. */
+static bool room_for_retained(struct broker *broker, const struct session *session)
+{
+    bool reads = session->peer && !session->peer->blocked;
+    return session_room(&broker->sessions, session) ||
+           (reads && session->queue.count + session->queue0.count < TURN_OFFERS);
 }
 
 void router_send_retained(struct broker *broker, struct session *session, struct slice filter, uint8_t qos)
 {
-    struct retained_walk walk = {broker, session, qos, session_room(&broker->sessions, session)};
+    if (!room_for_retained(broker, session)) {
+        session_lost(&broker->sessions, session);
+        return;
+    }
+    struct retained_walk walk = {broker, session, qos};
     retain_match(broker->retain, filter, send_retained, &walk);
 }

@@ -125,7 +125,7 @@ bool session_room(const struct sessions *sessions, const struct session *session
     return max == 0 || session->queue.count + session->queue0.count < max;
 }
 
-static enum offer dropped(struct sessions *sessions, struct session *session)
+void session_lost(struct sessions *sessions, struct session *session)
 {
     session->dropped++;
     sessions->dropped++;
@@ -135,6 +135,11 @@ static enum offer dropped(struct sessions *sessions, struct session *session)
                   "Outgoing messages are being dropped for client %s: its queue is full (%u messages).",
                   session->client_id, session->queue.count + session->queue0.count);
     }
+}
+
+static enum offer dropped(struct sessions *sessions, struct session *session)
+{
+    session_lost(sessions, session);
     return OFFER_DROPPED;
 }
 

@@ -117,6 +117,8 @@ enum offer session_offer(struct sessions *sessions, struct session *session, str
  * message uses up its packet identifier, as if it had been sent. */
 void session_sweep(struct sessions *sessions, struct session *session,
                    bool (*drop)(void *arg, const struct session *session, const struct msg *msg), void *arg);
+/* Counts, and says once, that it did not get something for want of room. */
+void session_lost(struct sessions *sessions, struct session *session);
 /* Whether fewer than the allowed number of messages wait. */
 bool session_room(const struct sessions *sessions, const struct session *session);
 

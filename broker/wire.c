@@ -199,8 +199,8 @@ static void end_if_changed(void *arg, struct conn *conn)
     struct broker *broker = ended->broker;
     const struct door *door = broker_door(broker, conn->who);
     const struct passwords *before = ended->before[conn->who->listener];
-    if (conn->state != CONN_UP || door->config->use_identity_as_username ||
-        door->config->use_subject_as_username) {
+    bool known = conn->state == CONN_UP || conn->state == CONN_LOGIN; /* by a password that was read before */
+    if (!known || door->config->use_identity_as_username || door->config->use_subject_as_username) {
         return;
     }
     if (!conn->who->user) {

@@ -10,8 +10,8 @@
  * the default listener again, as in mosquitto.
  */
 #include "config/parse.h"
+#include "broker/topic.h"
 #include "config/read.h"
-#include "config/utf8.h"
 #include "config/value.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -388,6 +388,19 @@ static int apply(struct reader *r, const char *name, char *text)
 
 /* ---- lines ---- */
 
+/* Well-formed UTF-8 without control characters (a tab is allowed), as mosquitto demands of values. */
+static bool is_text(const char *text)
+{
+    for (const unsigned char *s = (const unsigned char *)text; *s; s++) {
+        bool c0 = (*s < 0x20 && *s != '\t') || *s == 0x7F;
+        bool c1 = *s == 0xC2 && s[1] >= 0x80 && s[1] < 0xA0;
+        if (c0 || c1) {
+            return false;
+        }
+    }
+    return utf8_valid(slice_str(text));
+}
+
 static int read_line(struct reader *r, char *line, size_t n)
 {
     char *name = line, *text;
@@ -403,7 +416,7 @@ static int read_line(struct reader *r, char *line, size_t n)
     if (*name == '\0' || *name == '#') {
         return 0;
     }
-    if (!utf8_is_text(name)) {
+    if (!is_text(name)) {
         return parser_fail(r->p, r->here, "Malformed UTF-8 in configuration.");
     }
     text = name;

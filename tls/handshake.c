@@ -27,15 +27,15 @@ enum { READ_STEP = 4096, ALERT_CERTIFICATE_REQUIRED = 116 };
 static int step_recv(void *arg, unsigned char *data, size_t n)
 {
     struct step *step = arg;
-    struct tls_bytes *in = &step->stream->in;
+    struct bytes *in = &step->stream->in;
 
     if (in->len == 0) {
         step->starved = true;
         return MBEDTLS_ERR_SSL_WANT_READ;
     }
     n = n < in->len ? n : in->len;
-    memcpy(data, tls_bytes_at(in), n);
-    tls_bytes_eat(in, n);
+    memcpy(data, bytes_front(in), n);
+    bytes_drop(in, n);
     return (int)n;
 }
 
@@ -43,7 +43,7 @@ static int step_send(void *arg, const unsigned char *data, size_t n)
 {
     struct step *step = arg;
 
-    if (tls_bytes_add(&step->stream->out, data, n))
+    if (!bytes_add(&step->stream->out, data, n, SIZE_MAX))
         return MBEDTLS_ERR_SSL_ALLOC_FAILED;
     return (int)n;
 }
@@ -205,7 +205,7 @@ static bool handshake_hello(struct stream *stream)
     static const char answer[] =
         "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n"
         "Content-Length: 47\r\n\r\nThis port speaks TLS: use https:// or wss://.\r\n";
-    struct hello hello = tls_hello_look(tls_bytes_at(&stream->in), stream->in.len);
+    struct hello hello = tls_hello_look(bytes_front(&stream->in), stream->in.len);
 
     if (hello.kind == HELLO_TLS) {
         stream->step->conf = tls_context_conf(stream->context, hello);
@@ -224,7 +224,7 @@ static bool handshake_hello(struct stream *stream)
 
 void tls_handshake_readable(struct stream *stream)
 {
-    uint8_t *room = tls_bytes_room(&stream->in, READ_STEP);
+    uint8_t *room = bytes_room(&stream->in, READ_STEP);
     ssize_t n;
 
     if (!room) {
@@ -234,7 +234,7 @@ void tls_handshake_readable(struct stream *stream)
     n = stream->below->ops->read(stream->below, room, READ_STEP);
     if (n == -EAGAIN) {
         if (stream->in.len == 0)
-            tls_bytes_free(&stream->in);
+            bytes_clear(&stream->in);
         return;
     }
     if (n <= 0) {
@@ -245,7 +245,7 @@ void tls_handshake_readable(struct stream *stream)
             n ? ": " : "", n ? strerror((int)-n) : "");
         return;
     }
-    tls_bytes_added(&stream->in, (size_t)n);
+    bytes_added(&stream->in, (size_t)n);
     stream->fed += (size_t)n;
     if (stream->state == STREAM_WAIT || handshake_hello(stream))
         handshake_step(stream);

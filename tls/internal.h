@@ -17,6 +17,7 @@
 #ifndef TLS_INTERNAL_H
 #define TLS_INTERNAL_H
 
+#include "broker/bytes.h"
 #include "broker/loop.h"
 #include "broker/mailbox.h"
 #include "tls/tls.h"
@@ -47,31 +48,6 @@ enum {
     TLS_LINGER_MS = 2000,    /* how long a closed stream may take to send what it took */
     TLS_FILE_MAX = 4 * 1024 * 1024
 };
-
-/* ---- bytes: a queue of bytes; no memory is held while it is empty ---- */
-
-struct tls_bytes {
-    uint8_t *data;
-    size_t off, len, cap; /* data[off] .. data[off + len - 1] are in the queue */
-};
-
-/* Makes room for n bytes behind the end and returns where they go; NULL without memory. Then
- * tls_bytes_added().
- */
-uint8_t *tls_bytes_room(struct tls_bytes *bytes, size_t n);
-int tls_bytes_add(struct tls_bytes *bytes, const void *data, size_t n); /* 0, or -1 without memory */
-void tls_bytes_eat(struct tls_bytes *bytes, size_t n);
-void tls_bytes_free(struct tls_bytes *bytes);
-
-static inline const uint8_t *tls_bytes_at(const struct tls_bytes *bytes)
-{
-    return bytes->data + bytes->off;
-}
-
-static inline void tls_bytes_added(struct tls_bytes *bytes, size_t n)
-{
-    bytes->len += n;
-}
 
 /* ---- mem.c ---- */
 
@@ -251,17 +227,17 @@ struct stream {
     mbedtls_ssl_context ssl;
     enum stream_state state;
     bool want_read, want_write;
-    bool in_flight;       /* counted in tls->in_flight */
-    bool stepping;        /* a worker has ssl, in, out and facts */
-    bool orphaned;        /* closed meanwhile: whoever gets the step back frees it */
-    bool starved;         /* the last read below had nothing */
-    bool big;             /* a record larger than a page came: pages to give back */
-    bool ended;           /* read() has met the end, or an error */
-    int error;            /* negative errno: broken */
-    struct tls_bytes in;  /* ciphertext read from below and not taken by mbedTLS yet */
-    struct tls_bytes out; /* ciphertext for below */
-    size_t fed;           /* bytes that the handshake has had */
-    struct step *step;    /* while there is a handshake */
+    bool in_flight;    /* counted in tls->in_flight */
+    bool stepping;     /* a worker has ssl, in, out and facts */
+    bool orphaned;     /* closed meanwhile: whoever gets the step back frees it */
+    bool starved;      /* the last read below had nothing */
+    bool big;          /* a record larger than a page came: pages to give back */
+    bool ended;        /* read() has met the end, or an error */
+    int error;         /* negative errno: broken */
+    struct bytes in;   /* ciphertext read from below and not taken by mbedTLS yet */
+    struct bytes out;  /* ciphertext for below */
+    size_t fed;        /* bytes that the handshake has had */
+    struct step *step; /* while there is a handshake */
     struct cert_facts *facts;
     char *why;
     struct timer timer;          /* the handshake's deadline, then the lingering's */

@@ -26,7 +26,7 @@
 int tls_stream_flush(struct stream *stream)
 {
     while (stream->out.len && stream->below) {
-        struct iovec iov = {.iov_base = (void *)(uintptr_t)tls_bytes_at(&stream->out),
+        struct iovec iov = {.iov_base = (void *)(uintptr_t)bytes_front(&stream->out),
                             .iov_len = stream->out.len};
         ssize_t n = stream->below->ops->writev(stream->below, &iov, 1);
 
@@ -35,10 +35,10 @@ int tls_stream_flush(struct stream *stream)
             return 0;
         }
         if (n < 0) {
-            tls_bytes_free(&stream->out);
+            bytes_clear(&stream->out);
             return (int)n;
         }
-        tls_bytes_eat(&stream->out, (size_t)n);
+        bytes_drop(&stream->out, (size_t)n);
     }
     return 0;
 }
@@ -67,7 +67,7 @@ void tls_stream_wire_flush(struct stream *stream)
     n = n < 0 ? 0 : n;
     if ((size_t)n == iov.iov_len)
         return;
-    if (tls_bytes_add(&stream->out, tls->wire + n, iov.iov_len - (size_t)n))
+    if (!bytes_add(&stream->out, tls->wire + n, iov.iov_len - (size_t)n, SIZE_MAX))
         tls_stream_break(stream, -ENOMEM);
     else
         stream->below->ops->want_write(stream->below, true);
@@ -85,7 +85,7 @@ static int stream_send(void *arg, const unsigned char *data, size_t n)
     if (stream->out.len == 0 && n <= sizeof tls->wire) {
         memcpy(tls->wire + tls->wire_len, data, n);
         tls->wire_len += n;
-    } else if (stream->out.len > 2 * TLS_QUEUE_MAX || tls_bytes_add(&stream->out, data, n)) {
+    } else if (stream->out.len > 2 * TLS_QUEUE_MAX || !bytes_add(&stream->out, data, n, SIZE_MAX)) {
         /* writev() stops long before: it is the client that provokes answers (alerts) and does not read them
          */
         tls_stream_break(stream, -ENOBUFS);
@@ -114,8 +114,8 @@ static int stream_recv(void *arg, unsigned char *data, size_t n)
 
     if (stream->in.len) {
         n = n < stream->in.len ? n : stream->in.len;
-        memcpy(data, tls_bytes_at(&stream->in), n);
-        tls_bytes_eat(&stream->in, n);
+        memcpy(data, bytes_front(&stream->in), n);
+        bytes_drop(&stream->in, n);
         return (int)n;
     }
     if (tls->scratch_len)
@@ -148,7 +148,8 @@ void tls_stream_scratch_keep(struct stream *stream)
 {
     struct tls *tls = stream->tls;
 
-    if (tls->scratch_len && tls_bytes_add(&stream->in, tls->scratch + tls->scratch_off, tls->scratch_len))
+    if (tls->scratch_len &&
+        !bytes_add(&stream->in, tls->scratch + tls->scratch_off, tls->scratch_len, SIZE_MAX))
         tls_stream_break(stream, -ENOMEM);
     tls->scratch_len = 0;
 }

@@ -329,7 +329,7 @@ static void close_below(struct stream *stream)
 static void stream_strip(struct stream *stream)
 {
     mbedtls_ssl_free(&stream->ssl);
-    tls_bytes_free(&stream->in);
+    bytes_clear(&stream->in);
     cert_facts_free(stream->facts);
     stream->facts = NULL;
     tls_context_unref(stream->context);
@@ -347,7 +347,7 @@ void tls_stream_free(struct stream *stream)
     linger_unlink(stream);
     close_below(stream);
     stream_strip(stream);
-    tls_bytes_free(&stream->out);
+    bytes_clear(&stream->out);
     free(stream->why);
     tls_unref(stream->tls);
     free(stream);

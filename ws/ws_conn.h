@@ -20,9 +20,9 @@
 #ifndef BRAMBLE_WS_WS_CONN_H
 #define BRAMBLE_WS_WS_CONN_H
 
+#include "broker/bytes.h"
 #include "broker/loop.h"
 #include "broker/transport.h"
-#include "ws/bytes.h"
 #include "ws/site.h"
 #include <libwebsockets.h>
 #include <poll.h>

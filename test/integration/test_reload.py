@@ -3,6 +3,7 @@
 import pytest
 
 from bramble import LISTENER, Pki, passwd, run
+from rawmqtt import connect
 
 WITH_PASSWORDS = "listener {tcp} 127.0.0.1\nallow_anonymous false\npassword_file {dir}/passwd\n"
 
@@ -43,6 +44,21 @@ def test_changed_password(with_users):
     client.expect_closed()
     with_users.client().connect("c", user="one", password="secret", expect=5)
     with_users.connect("c", user="one", password="new secret")
+
+
+def test_changed_password_while_it_is_checked(start, tmp_path):
+    """A check that began with the old password file lets nobody in after the reload."""
+    slow = ("-H", "sha512-pbkdf2", "-I", "2000000")
+    passwd(tmp_path / "users", "one", "secret", *slow)
+    broker = start(f"allow_anonymous false\nauth_threads 1\npassword_file {tmp_path}/users\n")
+    clients = [broker.client() for _ in range(3)]
+    for i, client in enumerate(clients):
+        client.send(connect(f"c{i}", user="one", password="secret"))
+    passwd(tmp_path / "users", "one", "new secret")
+    broker.reload()
+    for client in clients:
+        client.expect_closed()
+    assert "New client connected" not in broker.log
 
 
 def test_anonymous_no_longer_allowed(with_users):

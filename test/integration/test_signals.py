@@ -3,7 +3,8 @@
 import signal
 import time
 
-from rawmqtt import Will
+from bramble import passwd
+from rawmqtt import Will, connect
 
 
 def test_sigterm(start):
@@ -36,6 +37,18 @@ def test_sigterm_sends_what_is_queued(start):
     broker.signal(signal.SIGTERM)
     reader.expect_message("t", "last words", acknowledge=False)
     reader.expect_closed()
+    broker.wait(0)
+
+
+def test_sigterm_with_logins_under_way(start, tmp_path):
+    """Passwords that are being checked when the daemon ends find nobody to tell."""
+    passwd(tmp_path / "slow", "u", "secret", "-H", "argon2id")
+    broker = start(f"password_file {tmp_path}/slow\n")
+    clients = [broker.client() for _ in range(40)]
+    for i, client in enumerate(clients):
+        client.send(connect(f"c{i}", user="u", password="secret"))
+    broker.wait_log("New client connected")
+    broker.signal(signal.SIGTERM)
     broker.wait(0)
 
 

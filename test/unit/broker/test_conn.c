@@ -580,6 +580,28 @@ static void output_goes_on_in_the_next_turn(void **unused)
     assert_int_equal(c->t.out_size, 4 + 2000 * 1008);
 }
 
+/* QoS 0 from more publishers than its share of a turn has room for: while its socket takes all, it loses
+ * nothing, and no more waits at the end of a turn than the limit allows. */
+static void publishers_do_not_outrun_a_socket_that_takes_all(void **unused)
+{
+    (void)unused;
+    rig.config.max_queued_messages = 50;
+    limits_changed();
+    struct client *c = client_up("c", true), *from[10];
+    subscribe(c, "t", 0);
+    for (int i = 0; i < 10; i++) {
+        from[i] = client_up((char[]){'f', (char)('0' + i), 0}, true);
+    }
+    for (int i = 0; i < 10 * 200; i++) {
+        send_publish(from[i % 10], 0, "t", 0, 1200);
+    }
+    while (one_turn()) {
+        assert_in_range(c->conn->session->queue0.count, 0, 50);
+    }
+    assert_int_equal(c->t.out_size, 10 * 200 * 1206);
+    assert_int_equal(c->conn->session->dropped, 0);
+}
+
 static void large_answers_go_on_in_the_next_turn(void **unused)
 {
     enum { FILTERS = 50000, PACKETS = 8 };
@@ -828,6 +850,7 @@ int main(void)
         T(a_blocked_socket_goes_on_where_it_stopped),
         T(a_slow_reader_loses_and_holds_nobody_back),
         T(output_goes_on_in_the_next_turn),
+        T(publishers_do_not_outrun_a_socket_that_takes_all),
         T(large_answers_go_on_in_the_next_turn),
         T(answers_that_nobody_takes_are_limited),
         T(a_full_turn_lets_the_input_rest),

@@ -1,38 +1,10 @@
 /*
- * test_mem.c - the queue of bytes, files on disk, and record buffers that give their pages back.
+ * test_mem.c - files on disk, and record buffers that give their pages back.
  */
 #include "test/unit/tls/rig.h"
 #include <mbedtls/platform.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-
-static void test_bytes(void **state)
-{
-    struct tls_bytes queue = {0};
-    uint8_t expected = 0, next = 0;
-    unsigned seed = 3;
-
-    (void)state;
-    for (int round = 0; round < 20000; round++) {
-        uint8_t chunk[300];
-        size_t n = (size_t)rand_r(&seed) % sizeof chunk;
-
-        if (rand_r(&seed) % 2) {
-            for (size_t i = 0; i < n; i++)
-                chunk[i] = next++;
-            assert_int_equal(tls_bytes_add(&queue, chunk, n), 0);
-        } else if (queue.len) {
-            n = n < queue.len ? n : queue.len;
-            for (size_t i = 0; i < n; i++)
-                assert_int_equal(tls_bytes_at(&queue)[i], expected++);
-            tls_bytes_eat(&queue, n);
-        }
-        if (queue.len == 0)
-            assert_null(queue.data);
-    }
-    tls_bytes_free(&queue);
-    assert_int_equal(queue.cap, 0);
-}
 
 static void test_files(void **state)
 {
@@ -121,7 +93,6 @@ static void test_slots(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_slots),
     };

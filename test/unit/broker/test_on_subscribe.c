@@ -1,0 +1,322 @@
+/*
+ * test_on_subscribe.c - SUBSCRIBE and UNSUBSCRIBE: codes, retained messages, rights, mount points.
+ */
+#include "fake_broker.h"
+
+static void each_filter_gets_its_code(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", true);
+    SEND(c, "\x82\x12\x12\x34\0\1a\0\0\1b\1\0\1#\2\0\1+\1");
+    settle();
+    EXPECT(c, "\x90\x06\x12\x34\0\1\2\1"); /* [MQTT-3.8.4-2], [MQTT-3.8.4-5] */
+    assert_int_equal(subs_count(rig.broker.subs), 4);
+    assert_int_equal(c->conn->session->sub_count, 4);
+}
+
+static void the_same_filter_replaces(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", true), *from = client_up("from", true);
+    SEND(c, "\x82\x0A\0\1\0\1a\2\0\1a\0");
+    settle();
+    EXPECT(c, "\x90\x04\0\1\2\0");
+    assert_int_equal(subs_count(rig.broker.subs), 1);
+    SEND(from, "\x32\x06\0\1a\0\1x");
+    settle();
+    EXPECT(c, "\x30\x04\0\1ax");
+}
+
+static void overlapping_filters_deliver_once_at_the_highest_qos(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", true), *from = client_up("from", true);
+    subscribe(c, "a/#", 0);
+    subscribe(c, "a/+", 2);
+    subscribe(c, "a/b", 1);
+    SEND(from, "\x34\x08\0\3a/b\0\1x");
+    settle();
+    EXPECT(c, "\x34\x08\0\3a/b\0\1x");
+}
+
+static void quality_is_granted_up_to_max_qos(void **unused)
+{
+    (void)unused;
+    rig.listener.max_qos = 1;
+    struct client *c = client_up("c", true);
+    SEND(c, "\x82\x0E\0\1\0\1a\0\0\1b\1\0\1c\2");
+    settle();
+    EXPECT(c, "\x90\x05\0\1\0\1\1");
+}
+
+static void rights_count_when_a_message_is_sent(void **unused)
+{
+    (void)unused;
+    use_acl("topic read ok/#\ntopic deny ok/secret\n");
+    struct client *c = client_up("c", true), *from = client_up("from", true);
+    SEND(c, "\x82\x10\0\1\0\4ok/+\1\0\4no/+\1");
+    settle();
+    EXPECT(c, "\x90\x04\0\1\1\1"); /* as in mosquitto: what counts is the right to read each message */
+    use_acl("topic write #\ntopic read ok/#\ntopic deny ok/secret\n");
+    SEND(from, "\x30\x07\0\4ok/ax\x30\x0C\0\x09ok/secretx\x30\x07\0\4no/ax");
+    settle();
+    EXPECT(c, "\x30\x07\0\4ok/ax");
+    use_acl("topic write #\n");
+    SEND(from, "\x30\x07\0\4ok/ax");
+    settle();
+    EXPECT(c, ""); /* and a right that is gone ends a live subscription */
+}
+
+static void too_deep_filters_end_it(void **unused)
+{
+    (void)unused;
+    rig.config.max_topic_levels = 3;
+    struct client *c = client_up("c", true);
+    SEND(c, "\x82\x0A\0\1\0\5a/b/#\1");
+    settle();
+    EXPECT(c, "\x90\x03\0\1\1");
+    SEND(c, "\x82\x0C\0\1\0\7a/b/c/#\1");
+    settle();
+    assert_true(c->t.closed);
+}
+
+static void unsubscribing_ends_delivery(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", true), *from = client_up("from", true);
+    subscribe(c, "a", 1);
+    subscribe(c, "b", 1);
+    SEND(c, "\xA2\x05\x12\x34\0\1a");
+    settle();
+    EXPECT(c, "\xB0\x02\x12\x34"); /* [MQTT-3.10.4-4] */
+    SEND(from, "\x30\x04\0\1ax\x30\x04\0\1bx");
+    settle();
+    EXPECT(c, "\x30\x04\0\1bx");
+    SEND(c, "\xA2\x0A\0\2\0\1q\0\1+\0\0");
+    settle();
+    assert_true(c->t.closed); /* an empty filter */
+    c = client_up("c", true);
+    SEND(c, "\xA2\x08\0\2\0\1q\0\1+");
+    settle();
+    EXPECT(c, "\xB0\x02\0\2"); /* also where there was nothing [MQTT-3.10.4-5] */
+}
+
+/* ---- retained ---- */
+
+static void retain(const char *topic, uint8_t qos, size_t payload)
+{
+    uint8_t bytes[100] = "rrrrrrrrr";
+    struct msg *msg = msg_new(slice_str(topic), slice_of(bytes, payload), qos, true, NULL);
+    assert_int_equal(retain_update(rig.broker.retain, msg), 0);
+    msg_unref(msg);
+}
+
+static void retained_messages_follow_the_suback(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", true);
+    retain("a", 0, 1);
+    retain("b", 2, 2);
+    SEND(c, "\x82\x0A\0\1\0\1a\1\0\1b\1");
+    settle();
+    EXPECT(c, "\x90\x04\0\1\1\1\x31\x04\0\1ar\x33\x07\0\1b\0\1rr");
+    SEND(c, "\x82\x06\0\2\0\1a\0"); /* again: they come again [MQTT-3.8.4-3] */
+    settle();
+    EXPECT(c, "\x90\x03\0\2\0\x31\x04\0\1ar");
+}
+
+static void a_wildcard_does_not_bring_the_brokers_own(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", true);
+    retain("$SYS/x", 0, 1);
+    SEND(c, "\x82\x06\0\1\0\1#\0");
+    settle();
+    EXPECT(c, "\x90\x03\0\1\0");
+    SEND(c, "\x82\x0B\0\1\0\6$SYS/#\0");
+    settle();
+    EXPECT(c, "\x90\x03\0\1\0\x31\x09\0\6$SYS/xr");
+}
+
+static void the_right_to_read_counts_for_retained_ones(void **unused)
+{
+    (void)unused;
+    use_acl("topic read a/#\ntopic deny a/secret\n");
+    struct client *c = client_up("c", true);
+    retain("a/open", 0, 1);
+    retain("a/secret", 0, 1);
+    SEND(c, "\x82\x08\0\1\0\3a/#\0");
+    settle();
+    EXPECT(c, "\x90\x03\0\1\0\x31\x09\0\6a/openr");
+}
+
+/* check_retain_source: the publisher must still be allowed to. */
+static void the_right_of_the_publisher_counts_too(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", true), *from = client_up("from", true);
+    SEND(from, "\x31\x04\0\1tr");
+    settle();
+    client_drop(from);
+    use_acl("topic read t\n");
+    SEND(c, "\x82\x06\0\1\0\1t\0");
+    settle();
+    EXPECT(c, "\x90\x03\0\1\0\x31\x04\0\1tr");
+    rig.config.check_retain_source = true;
+    SEND(c, "\x82\x06\0\1\0\1t\0");
+    settle();
+    EXPECT(c, "\x90\x03\0\1\0");
+}
+
+/* How many PUBLISH packets with RETAIN came; all must have it. */
+static int count_retained(struct client *c)
+{
+    int n = 0;
+    for (size_t at = 0; at < c->t.out_size;) {
+        struct packet_frame frame;
+        assert_int_equal(packet_frame(c->t.out + at, c->t.out_size - at, &frame), 1);
+        if (frame.type == PKT_PUBLISH) {
+            assert_int_equal(frame.flags & 1, 1);
+            n++;
+        }
+        at += frame.header_size + frame.body_size;
+    }
+    c->t.out_size = 0;
+    return n;
+}
+
+static void retain_many(int n, const char *below, uint8_t qos)
+{
+    for (int i = 0; i < n; i++) {
+        char topic[32];
+        snprintf(topic, sizeof topic, "%s/%d", below, i);
+        retain(topic, qos, 1);
+    }
+}
+
+/* More of them than max_queued_messages, for two filters of one packet and one of another: whoever reads gets
+ * all of them, and all say that they are retained [MQTT-3.3.1-8]. */
+static void very_many_retained_messages_come_and_say_so(void **unused)
+{
+    (void)unused;
+    rig.config.max_queued_messages = 100;
+    limits_changed();
+    retain_many(300, "a", 0);
+    retain_many(200, "b", 0);
+    struct client *c = client_up("c", true);
+    SEND(c, "\x82\x0E\0\1\0\3a/#\0\0\3b/#\0\x82\x08\0\2\0\3a/#\0");
+    settle();
+    assert_int_equal(count_retained(c), 800);
+    assert_int_equal(rig.broker.sessions.dropped, 0);
+}
+
+/* A blocked client, or one that asks again and again, cannot make the broker grow. */
+static void retained_messages_are_bounded_all_the_same(void **unused)
+{
+    enum { FILTERS = 2000 };
+    (void)unused;
+    rig.config.max_queued_messages = 100;
+    limits_changed();
+    retain_many(300, "a", 0);
+    struct client *c = client_up("c", true);
+    uint8_t *p = malloc(4 * FILTERS + 16);
+    size_t n = packet_put_header(p, 0x82, 2 + 4 * FILTERS);
+    memcpy(p + n, "\0\1", 2);
+    n += 2;
+    for (int i = 0; i < FILTERS; i++, n += 4) {
+        memcpy(p + n, "\0\1#", 4);
+    }
+    client_send(c, p, n);
+    for (int i = 0; i < 3; i++) {
+        c->t.port.events->readable(c->conn);
+    }
+    assert_in_range(c->conn->session->queue0.count, 300, TURN_OFFERS + 300);
+    assert_true(c->conn->session->dropped > 0);
+    settle();
+    assert_in_range(count_retained(c), 300, TURN_OFFERS + 300);
+    c->t.write_limit = 0;
+    SEND(c, "\xC0\0");
+    settle();
+    assert_true(c->conn->peer.blocked);
+    client_send(c, p, n);
+    settle();
+    assert_in_range(c->conn->session->queue0.count, 300, 100 + 300);
+    free(p);
+}
+
+static void mounted_filters_bring_mounted_messages(void **unused)
+{
+    static char mount[] = "home/";
+    (void)unused;
+    rig.listener.mount_point = mount;
+    retain("home/a", 0, 1);
+    retain("a", 0, 2);
+    struct client *c = client_up("c", true);
+    SEND(c, "\x82\x06\0\1\0\1#\0");
+    settle();
+    EXPECT(c, "\x90\x03\0\1\0\x31\x04\0\1ar");
+    SEND(c, "\xA2\x05\0\2\0\1#");
+    settle();
+    EXPECT(c, "\xB0\x02\0\2");
+    assert_int_equal(subs_count(rig.broker.subs), 0);
+}
+
+static void a_filter_may_get_too_long_with_its_mount(void **unused)
+{
+    static char mount[] = "home/";
+    (void)unused;
+    rig.listener.mount_point = mount;
+    struct client *c = client_up("c", true);
+    uint8_t *p = malloc(70000);
+    size_t n = packet_put_header(p, 0x82, 2 + 2 + 65535 + 1);
+    memcpy(p + n, "\0\1\xFF\xFF", 4);
+    memset(p + n + 4, 'x', 65535);
+    p[n + 4 + 65535] = 1;
+    client_send(c, p, n + 4 + 65536);
+    settle();
+    EXPECT(c, "\x90\x03\0\1\x80");
+    assert_int_equal(subs_count(rig.broker.subs), 0);
+    free(p);
+}
+
+/* ---- durable ---- */
+
+static void a_kept_sessions_suback_waits_for_its_commit(void **unused)
+{
+    (void)unused;
+    struct client *kept = client_up("kept", false), *clean = client_up("clean", true);
+    SEND(kept, "\x82\x06\0\1\0\1a\1\xA2\x05\0\2\0\1a\xC0\0");
+    SEND(clean, "\x82\x06\0\1\0\1a\1");
+    settle();
+    EXPECT(clean, "\x90\x03\0\1\1");
+    EXPECT(kept, "\xD0\0");
+    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_SUBSCRIBE), 1);
+    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_UNSUBSCRIBE), 1);
+    commit();
+    settle();
+    EXPECT(kept, "\x90\x03\0\1\1\xB0\x02\0\2");
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(each_filter_gets_its_code),
+        T(the_same_filter_replaces),
+        T(overlapping_filters_deliver_once_at_the_highest_qos),
+        T(quality_is_granted_up_to_max_qos),
+        T(rights_count_when_a_message_is_sent),
+        T(too_deep_filters_end_it),
+        T(unsubscribing_ends_delivery),
+        T(retained_messages_follow_the_suback),
+        T(a_wildcard_does_not_bring_the_brokers_own),
+        T(the_right_to_read_counts_for_retained_ones),
+        T(the_right_of_the_publisher_counts_too),
+        T(very_many_retained_messages_come_and_say_so),
+        T(retained_messages_are_bounded_all_the_same),
+        T(mounted_filters_bring_mounted_messages),
+        T(a_filter_may_get_too_long_with_its_mount),
+        cmocka_unit_test_setup_teardown(a_kept_sessions_suback_waits_for_its_commit, setup_durable, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,149 @@
+/*
+ * test_router.c - the fan-out: who gets a message, what is kept of it, and what of it becomes part of a
+ * ticket.
+ */
+#include "broker/router.h"
+#include "fake_broker.h"
+
+static struct session *reader(const char *id, const char *filter, uint8_t qos)
+{
+    struct session *session = session_new(&rig.broker.sessions, id, NULL, false);
+    assert_int_equal(subs_add(rig.broker.subs, session, slice_str(filter), qos), 1);
+    return session;
+}
+
+static struct msg *message(const char *topic, const char *payload, uint8_t qos, bool retain)
+{
+    return msg_new(slice_str(topic), slice_str(payload), qos, retain, NULL);
+}
+
+static void publish(const char *topic, const char *payload, uint8_t qos, bool retain)
+{
+    struct msg *msg = message(topic, payload, qos, retain);
+    router_publish_now(&rig.broker, msg);
+    msg_unref(msg);
+}
+
+static void everybody_gets_a_reference(void **unused)
+{
+    (void)unused;
+    struct session *a = reader("a", "t/#", 1), *b = reader("b", "t/+", 2), *c = reader("c", "u", 2);
+    struct msg *msg = message("t/x", "hello", 2, false);
+    router_publish(&rig.broker, msg, NULL);
+    assert_int_equal(msg->refs, 3); /* shared, not copied */
+    assert_int_equal(a->queue.count, 1);
+    assert_ptr_equal(ring_at(&a->queue, 0)->msg, msg);
+    assert_int_equal(ring_at(&a->queue, 0)->qos, 1);
+    assert_int_equal(ring_at(&b->queue, 0)->qos, 2);
+    assert_false(ring_at(&b->queue, 0)->retain);
+    assert_int_equal(c->queue.count, 0);
+    assert_int_equal(rig.broker.turn_offers, 2);
+    msg_unref(msg);
+}
+
+static void keeps_what_is_retained(void **unused)
+{
+    (void)unused;
+    publish("t", "one", 1, true);
+    publish("t", "two", 1, false);
+    assert_int_equal(retain_count(rig.broker.retain), 1);
+    struct session *a = reader("a", "t", 1);
+    router_send_retained(&rig.broker, a, slice_str("t"), 1);
+    assert_int_equal(a->queue.count, 1);
+    assert_true(slice_eq(msg_payload(ring_at(&a->queue, 0)->msg), slice_str("one")));
+    assert_true(ring_at(&a->queue, 0)->retain);
+    publish("t", "", 1, true);
+    assert_int_equal(retain_count(rig.broker.retain), 0);
+    assert_int_equal(a->queue.count, 2);
+}
+
+static void asks_for_the_right_of_each_reader(void **unused)
+{
+    (void)unused;
+    struct principal *who = principal_new(), *own = principal_new();
+    who->client_id = strdup("who");
+    own->listener = -1;
+    use_acl("topic read open\n");
+    struct session *a = session_new(&rig.broker.sessions, "who", who, false);
+    struct session *b = session_new(&rig.broker.sessions, "own", own, false);
+    subs_add(rig.broker.subs, a, slice_str("#"), 1);
+    subs_add(rig.broker.subs, b, slice_str("#"), 1);
+    publish("secret", "x", 1, false);
+    assert_int_equal(a->queue.count, 0);
+    assert_int_equal(b->queue.count, 1); /* in-process peers may */
+    publish("open", "x", 1, false);
+    assert_int_equal(a->queue.count, 1);
+    assert_true(router_may(&rig.broker, who, ACL_READ, slice_str("open")));
+    assert_false(router_may(&rig.broker, who, ACL_WRITE, slice_str("open")));
+    assert_true(router_may(&rig.broker, own, ACL_WRITE, slice_str("$SYS/x")));
+    assert_true(router_may(&rig.broker, NULL, ACL_WRITE, slice_str("$SYS/x")));
+    acl_unref(rig.door.acl);
+    rig.door.acl = NULL;
+    assert_true(router_may(&rig.broker, who, ACL_WRITE, slice_str("open")));
+    assert_false(router_may(&rig.broker, who, ACL_WRITE, slice_str("$SYS/x"))); /* the broker's own, always */
+    assert_true(router_may(&rig.broker, who, ACL_READ, slice_str("$SYS/x")));
+    principal_unref(who);
+    principal_unref(own);
+}
+
+static void takes_note_of_pressure(void **unused)
+{
+    (void)unused;
+    rig.config.max_queued_messages = 4;
+    limits_changed();
+    struct client *c = client_up("c", true);
+    subscribe(c, "t", 1);
+    for (int i = 0; i < 2; i++) {
+        publish("t", "x", 1, false);
+        assert_false(rig.broker.pressure);
+    }
+    publish("t", "x", 1, false);
+    assert_true(rig.broker.pressure);
+}
+
+static void a_ticket_is_closed_by_what_it_is_made_of(void **unused)
+{
+    (void)unused;
+    reader("a", "t", 1);
+    reader("b", "t", 2);
+    reader("c", "t", 0);
+    struct msg *msg = message("t", "x", 1, true);
+    struct ticket *ticket = store_begin(rig.broker.store);
+    router_publish(&rig.broker, msg, ticket);
+    store_seal(rig.broker.store, ticket);
+    assert_int_equal(ticket->deliveries, 2);
+    assert_int_equal(ticket->parts, 1);
+    broker_before_sleep(&rig.broker);
+    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_DELIVERY), 2);
+    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_RETAINED), 1);
+    assert_false(ticket_closed(ticket));
+    commit();
+    assert_true(ticket_closed(ticket));
+    ticket_unref(ticket);
+    msg_unref(msg);
+}
+
+static void publishing_now_waits_for_nothing(void **unused)
+{
+    (void)unused;
+    reader("a", "t", 1);
+    publish("t", "x", 1, true);
+    broker_before_sleep(&rig.broker);
+    assert_int_equal(rig.storage.count, 2);
+    commit();
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define D(name) cmocka_unit_test_setup_teardown(name, setup_durable, teardown)
+    const struct CMUnitTest tests[] = {
+        T(everybody_gets_a_reference),
+        T(keeps_what_is_retained),
+        T(asks_for_the_right_of_each_reader),
+        T(takes_note_of_pressure),
+        D(a_ticket_is_closed_by_what_it_is_made_of),
+        D(publishing_now_waits_for_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
