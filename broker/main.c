@@ -181,6 +181,15 @@ static void on_hangup(void *arg, int signo)
     reload_start(arg);
 }
 
+/* Before it is listened to and after the loop's end a SIGHUP waits, rather than kill: SIGTERM ends with 0. */
+static void hold_hangup(int how)
+{
+    sigset_t hangup;
+    sigemptyset(&hangup);
+    sigaddset(&hangup, SIGHUP);
+    pthread_sigmask(how, &hangup, NULL);
+}
+
 static void stop_at_once(int signo)
 {
     (void)signo;
@@ -193,6 +202,7 @@ static void on_terminate(void *arg, int signo)
     log_write(LOG_T_NOTICE, "%s: stopping.", signo == SIGINT ? "SIGINT" : "SIGTERM");
     signal(SIGTERM, stop_at_once); /* somebody is in a hurry */
     signal(SIGINT, stop_at_once);
+    hold_hangup(SIG_BLOCK);
     service_notify_stopping(NULL);
     loop_stop(daemon->loop);
 }
@@ -300,6 +310,7 @@ static void watch_signals(struct daemon *d)
     loop_on_signal(d->loop, SIGTERM, on_terminate, d);
     loop_on_signal(d->loop, SIGINT, on_terminate, d);
     loop_on_signal(d->loop, SIGHUP, on_hangup, d);
+    hold_hangup(SIG_UNBLOCK);
     signal(SIGUSR1, SIG_IGN); /* mosquitto saves its store then: nothing to do, but no reason to die */
     signal(SIGUSR2, SIG_IGN);
 }
@@ -365,6 +376,7 @@ static int daemon_main(struct daemon *d)
     if (d->args.test_config) {
         return check_only(d);
     }
+    hold_hangup(SIG_BLOCK);
     if (d->config->daemon && service_daemonise(&d->ready_fd, &err) < 0) {
         return fail(&err, EXIT_FAILURE);
     }

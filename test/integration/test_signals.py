@@ -52,6 +52,15 @@ def test_sigterm_with_logins_under_way(start, tmp_path):
     broker.wait(0)
 
 
+def test_sighup_does_not_spoil_the_end(start):
+    """Log rotation and the end of the service may meet."""
+    broker = start()
+    broker.signal(signal.SIGTERM)
+    while broker.process.poll() is None:
+        broker.signal(signal.SIGHUP)
+    broker.wait(0)
+
+
 def test_second_sigterm_ends_at_once(start):
     broker = start()
     broker.connect("c")

@@ -87,18 +87,15 @@ async function brokenConnections() {
     await writer.endAsync();
 }
 
-async function refusals() {
-    await assert.rejects(connect('five', { protocolVersion: 5, reconnectPeriod: 0 }));
-    const denied = await connect('c');
-    await assert.rejects(denied.publishAsync('wrong/#', 'x'));
-    await denied.endAsync();
+async function refusal() {
+    await assert.rejects(connect('five', { protocolVersion: 5, reconnectPeriod: 0 }), /protocol version/);
 }
 
 try {
     await everyQos();
     await retainedAndWill();
     await brokenConnections();
-    await refusals();
+    await refusal();
     clearTimeout(late);
     console.log('ok');
 } catch (err) {

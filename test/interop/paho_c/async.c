@@ -3,8 +3,8 @@
  *
  *   async URI [CA]    URI: tcp://, ssl://, ws:// or wss:// HOST:PORT
  *
- * One client subscribes and publishes to itself with QoS 2, 1 and 0 by turns, and a large message at the end. Prints
- * "ok" and exits 0, or says what was wrong and exits 1.
+ * One client subscribes and publishes to itself with QoS 2, 1 and 0 by turns, and a large message at the end.
+ * Prints "ok" and exits 0, or says what was wrong and exits 1.
  */
 #include <MQTTAsync.h>
 #include <pthread.h>
@@ -142,7 +142,8 @@ int main(int argc, char **argv)
     MQTTAsync_responseOptions response = MQTTAsync_responseOptions_initializer;
     MQTTAsync_disconnectOptions end = MQTTAsync_disconnectOptions_initializer;
     create.maxBufferedMessages = 10000;
-    if (MQTTAsync_createWithOptions(&t.client, argv[1], "paho-async", MQTTCLIENT_PERSISTENCE_NONE, NULL, &create) ||
+    if (MQTTAsync_createWithOptions(&t.client, argv[1], "paho-async", MQTTCLIENT_PERSISTENCE_NONE, NULL,
+                                    &create) ||
         MQTTAsync_setCallbacks(t.client, &t, on_lost, on_message, NULL)) {
         fail("create", 0);
     }

@@ -3,8 +3,8 @@
  *
  *   sync URI [CA]     URI: tcp://, ssl://, ws:// or wss:// HOST:PORT
  *
- * Publishes to itself with each QoS and checks what comes, in order; then breaks off, is written to meanwhile, and
- * comes back to its session. Prints "ok" and exits 0, or says what was wrong and exits 1.
+ * Publishes to itself with each QoS and checks what comes, in order; then breaks off, is written to
+ * meanwhile, and comes back to its session. Prints "ok" and exits 0, or says what was wrong and exits 1.
  */
 #include <MQTTClient.h>
 #include <stdio.h>
@@ -61,8 +61,8 @@ static void receive(MQTTClient client, int number, int qos)
     snprintf(text, sizeof text, "%d", number);
     if (message->payloadlen != (int)strlen(text) || memcmp(message->payload, text, strlen(text)) != 0 ||
         message->qos != qos || strcmp(topic, "paho/sync") != 0) {
-        fprintf(stderr, "expected %d at QoS %d, got '%.*s' at QoS %d on %s\n", number, qos, message->payloadlen,
-                (char *)message->payload, message->qos, topic);
+        fprintf(stderr, "expected %d at QoS %d, got '%.*s' at QoS %d on %s\n", number, qos,
+                message->payloadlen, (char *)message->payload, message->qos, topic);
         exit(1);
     }
     MQTTClient_freeMessage(&message);

@@ -296,6 +296,29 @@ static void lazy_changes_ride_with_the_next_urgent_one(void **unused)
     ticket_unref(second);
 }
 
+/* What annihilates is not urgent any more, whatever else is in the batch. */
+static void annihilation_leaves_lazy_changes_lazy(void **unused)
+{
+    (void)unused;
+    struct ticket *first = held(), *second = held();
+    struct delivery one = delivery(1), two = delivery(2);
+    put(first, &one);
+    store_seal(f.store, first);
+    submit();
+    commit();
+    put(second, &two);
+    store_seal(f.store, second);
+    discharge(&one);
+    discharge(&two);
+    submit();
+    assert_int_equal(f.storage.batches, 1);
+    store_submit(f.store, true);
+    assert_int_equal(fake_storage_has(&f.storage, CHANGE_DISCHARGE), 1);
+    commit();
+    ticket_unref(first);
+    ticket_unref(second);
+}
+
 /* Retained, inbound ids, subscriptions: no acknowledgement of a recipient closes those. */
 static void a_part_waits_for_its_commit(void **unused)
 {
@@ -531,6 +554,7 @@ int main(void)
         T(a_partly_annihilated_batch_writes_the_rest),
         T(discharged_while_under_way_closes_early),
         T(lazy_changes_ride_with_the_next_urgent_one),
+        T(annihilation_leaves_lazy_changes_lazy),
         T(a_part_waits_for_its_commit),
         T(does_not_close_before_it_is_sealed),
         T(two_batches_follow_each_other),
