@@ -24,7 +24,7 @@ enum {
 };
 
 struct job {
-    bool batch, create, delete, upgrade, help;
+    bool batch, create, remove, upgrade, help;
     bool kind_given;
     enum pwhash_kind kind;
     unsigned iterations; /* 0: not given */
@@ -97,7 +97,7 @@ static int parse_options(struct job *job, int argc, char **argv)
         else if (strcmp(argv[i], "-c") == 0)
             job->create = true;
         else if (strcmp(argv[i], "-D") == 0)
-            job->delete = true;
+            job->remove = true;
         else if (strcmp(argv[i], "-U") == 0)
             job->upgrade = true;
         else if (strcmp(argv[i], "-H") == 0 && parse_kind(job, value) == 0)
@@ -114,9 +114,9 @@ static int parse_options(struct job *job, int argc, char **argv)
 
 static int check_combination(struct job *job)
 {
-    if (job->create + job->delete + job->upgrade > 1)
+    if (job->create + job->remove + job->upgrade > 1)
         return complain("-c, -D and -U cannot be used together.");
-    if (job->batch && (job->delete || job->upgrade))
+    if (job->batch && (job->remove || job->upgrade))
         return complain("-b cannot be used with -D or -U.");
     if (job->iterations && !job->kind_given)
         job->kind = PWHASH_PBKDF2;
@@ -139,7 +139,7 @@ static int parse(struct job *job, int argc, char **argv)
         return complain(
             job->upgrade ? "-U wants FILE after it, and nothing else."
             : job->batch ? "-b wants FILE USER PASSWORD after it."
-            : job->delete
+            : job->remove
                 ? "-D wants FILE USER after it."
                 : "wanted are FILE USER (bramble passwd -h tells more; -b takes the password too).");
     job->path = argv[i];
@@ -216,9 +216,9 @@ int passwd_tool(int argc, char **argv)
         fputs(usage_text, stdout);
         return 0;
     }
-    if (job.user && check_user(job.user, &err) != 0 && !job.delete)
+    if (job.user && check_user(job.user, &err) != 0 && !job.remove)
         rc = -1;
-    else if (job.delete)
+    else if (job.remove)
         rc = passwd_file_delete(job.path, job.user, &err);
     else if (job.upgrade)
         rc = passwd_file_upgrade(job.path, job.kind, job.iterations, &err);

@@ -24,7 +24,7 @@ static void on_pingreq(struct conn *conn, uint8_t flags, struct slice body)
         conn_violation(conn, "PINGREQ", packet_error_text(error));
         return;
     }
-    uint8_t answer[2];
+    uint8_t answer[2] = {0};
     conn_answer(conn, answer, packet_put_empty(answer, PKT_PINGRESP)); /* [MQTT-3.12.4-1] */
 }
 

@@ -71,11 +71,13 @@ struct delivery *ring_find(const struct ring *ring, uint16_t id);
 
 /* Inbound QoS 2 identifiers, sorted. Each keeps the ticket of its PUBLISH, so that a repeated PUBLISH gets no
  * PUBREC before the first one's ticket closes. */
+struct inbound_id {
+    uint16_t id;
+    struct ticket *ticket; /* a reference, or NULL */
+};
+
 struct inbound {
-    struct inbound_id {
-        uint16_t id;
-        struct ticket *ticket; /* a reference, or NULL */
-    } * v;
+    struct inbound_id *v;
     uint32_t count, cap;
 };
 

@@ -24,7 +24,7 @@ static void refuse(struct conn *conn, uint8_t code, const char *why)
         log_write(LOG_T_NOTICE, "Client %s [%s:%u] refused: %s.", conn_name(conn), conn->who->address,
                   conn->who->port, why);
     }
-    uint8_t answer[4];
+    uint8_t answer[4] = {0};
     conn_answer(conn, answer, packet_put_connack(answer, false, code));
     conn_finish(conn);
 }
@@ -108,7 +108,7 @@ static void accept_client(struct conn *conn)
         refuse(conn, CONNACK_UNAVAILABLE, "out of memory for its session");
         return;
     }
-    uint8_t answer[4];
+    uint8_t answer[4] = {0};
     conn->state = CONN_UP;
     conn_answer(conn, answer,
                 packet_put_connack(answer, present && conn->level >= 4,

@@ -8,10 +8,22 @@
 
 enum { TABLE_FIRST = 64 };
 
+/* The two halves of the 128 bits of a * b, one over the other. 32-bit machines have no type of that size. */
+static uint64_t folded_product(uint64_t a, uint64_t b)
+{
+#ifdef __SIZEOF_INT128__
+    unsigned __int128 product = (unsigned __int128)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+#else
+    uint64_t a1 = a >> 32, a0 = (uint32_t)a, b1 = b >> 32, b0 = (uint32_t)b;
+    uint64_t left = a1 * b0 + (a0 * b0 >> 32), right = a0 * b1 + (uint32_t)left;
+    return (a * b) ^ (a1 * b1 + (left >> 32) + (right >> 32));
+#endif
+}
+
 static uint64_t mix(uint64_t a, uint64_t b)
 {
-    unsigned __int128 product = (unsigned __int128)(a ^ 0x9E3779B97F4A7C15u) * (b ^ 0xD6E8FEB86659FD93u);
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
+    return folded_product(a ^ 0x9E3779B97F4A7C15u, b ^ 0xD6E8FEB86659FD93u);
 }
 
 uint32_t tree_hash_level(const struct tree *tree, struct slice level)

@@ -114,13 +114,14 @@ static const lws_plugin_evlib_t evlib = {
 
 /* The name of the first is for plain HTTP; no client can ask for it, as no sub-protocol has such characters
  * in its name. With a (tiny) session block libwebsockets also tells when it begins to close a connection. */
-#define PROTOCOL(name_)                                                                                  \
-    {                                                                                                    \
-        .name = name_, .callback = ws_conn_callback, .per_session_data_size = 1, .rx_buffer_size = 4096, \
-        .tx_packet_size = 2 * WS_FRAME_MAX                                                               \
-    }
+enum { SESSION_BYTES = 1, RX_BYTES = 4096, TX_BYTES = 2 * WS_FRAME_MAX };
 
-const struct lws_protocols ws_protocols[] = {PROTOCOL("(http)"), PROTOCOL("mqtt"), PROTOCOL("mqttv3.1"), {0}};
+const struct lws_protocols ws_protocols[] = {
+    {"(http)", ws_conn_callback, SESSION_BYTES, RX_BYTES, 0, NULL, TX_BYTES},
+    {"mqtt", ws_conn_callback, SESSION_BYTES, RX_BYTES, 0, NULL, TX_BYTES},
+    {"mqttv3.1", ws_conn_callback, SESSION_BYTES, RX_BYTES, 0, NULL, TX_BYTES},
+    {0},
+};
 
 /* --- the context --- */
 

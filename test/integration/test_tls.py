@@ -175,6 +175,7 @@ def test_certificates_of_openssl(start, tmp_path, kind):
     broker = start(f"listener {{tls}} 127.0.0.1\ncertfile {tmp_path}/chain.crt\nkeyfile {tmp_path}/leaf.key\n")
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
         context = tls_context(tmp_path / "root.crt")  # knows the root only
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # Python 3.13 wants more extensions than guides make
         context.maximum_version = version
         broker.connect("c", "tls", options={"ca": context}).ping()
 

@@ -38,6 +38,7 @@ def test_issuers_between_leaf_and_root_come_from_cafile(start, ca, version):
                    "allow_anonymous true\n")
     context = ssl.create_default_context(cafile=str(ca / "root.crt"))
     context.minimum_version = context.maximum_version = version
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # Python 3.13 wants more extensions than guides make
     context.check_hostname = False  # openssl x509 -req copies no alternative names
     with socket.create_connection(("127.0.0.1", broker.ports["tls"])) as plain, context.wrap_socket(plain) as client:
         client.sendall(CONNECT)

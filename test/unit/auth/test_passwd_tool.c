@@ -18,7 +18,8 @@
 
 static int run(const char *first, ...)
 {
-    char *argv[16] = {(char *)(uintptr_t) "passwd"};
+    static char name[] = "passwd";
+    char *argv[16] = {name};
     int argc = 1;
     va_list ap;
     va_start(ap, first);
@@ -207,7 +208,8 @@ static void refuses(void **state)
         if (run(a[0], a[1], a[2], a[3], a[4], a[5], a[6], (const char *)NULL) != 1)
             fail_msg("row %zu was accepted", i);
     }
-    char *none[] = {(char *)(uintptr_t) "passwd", NULL};
+    static char name[] = "passwd";
+    char *none[] = {name, NULL};
     assert_int_equal(passwd_tool(1, none), 1);
     assert_int_equal(RUN("-h"), 0);
 }

@@ -266,7 +266,7 @@ static void random_filters_agree_with_the_slow_check(void **unused)
         uint8_t p[8];
         size_t n = random_below(&random, sizeof p);
         for (size_t k = 0; k < n; k++) {
-            p[k] = (uint8_t) "a/+#"[random_below(&random, 4)];
+            p[k] = (uint8_t)("a/+#"[random_below(&random, 4)]);
         }
         bool slow = slow_filter_valid(p, n);
         assert_int_equal(topic_filter_valid(slice_of(p, n)), slow);

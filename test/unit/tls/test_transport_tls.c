@@ -481,7 +481,8 @@ static void test_versions(void **state)
     struct rig rig;
 
     (void)state;
-    listener.tls_version = (char *)(uintptr_t) "tlsv1.3";
+    static char version[] = "tlsv1.3";
+    listener.tls_version = version;
     rig_new(&rig, &listener);
     rig.echo = true;
     rig_run(&rig, &client, script_hello);
@@ -524,8 +525,8 @@ static void test_chacha_first(void **state)
     struct rig rig;
 
     (void)state;
-    listener.ciphers_tls13 =
-        (char *)(uintptr_t) "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384";
+    static char suites[] = "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384";
+    listener.ciphers_tls13 = suites;
     rig_new(&rig, &listener);
     rig.echo = true;
     client.ciphers = aes_first;
