@@ -180,7 +180,7 @@ static int set_duration(int64_t *field, const char *name, char *word, struct err
             continue;
         }
         word[n - 1] = '\0';
-        if (value_number(name, word, 1, INT64_MAX / d->seconds, &number, err)) {
+        if (value_number(name, word, 1, INT64_MAX / 1000 / d->seconds, &number, err)) {
             return -1;
         }
         *field = number * d->seconds;

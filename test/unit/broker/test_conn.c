@@ -793,11 +793,13 @@ static void it_may_end_while_it_waits_for_a_subscriber(void **unused)
     }
     one_turn();
     assert_true(from->conn->input_rests);
+    uint32_t slot = (uint32_t)from->conn->id;
     conn_fail(from->conn, "in the meantime");
     settle();
     fake_loop_pass(rig.broker.loop, 100);
     settle();
     assert_int_equal(rig.broker.conn_count, 1);
+    assert_null(rig.broker.conns[slot]); /* its memory as well */
     assert_int_equal(rig.broker.counters.publish_received, 6);
 }
 

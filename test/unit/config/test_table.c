@@ -158,6 +158,7 @@ static const char *const manual[] = {
     "handshake_timeout",
     "ignore_bridges",
     "max_topic_levels",
+    "max_queued_burst",
     "tls_threads",
 };
 
@@ -229,6 +230,7 @@ static void defaults_of_general_options(void **state)
     assert_false(c->set_tcp_nodelay);
     assert_int_equal(c->sys_interval, 10);
     assert_int_equal(c->max_topic_levels, 201);
+    assert_int_equal(c->max_queued_burst, 9000);
     assert_int_equal(c->connect_timeout, 10);
     assert_int_equal(c->handshake_timeout, 10);
     assert_int_equal(c->auth_threads, 0);
