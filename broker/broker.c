@@ -101,6 +101,7 @@ void broker_before_sleep(void *arg)
     store_submit(broker->store, false);
     peer_list_flush(&broker->flush);
     broker->turn_offers = 0;
+    broker->turn_visits = 0;
     if (broker->flush.first || broker->resume.first) {
         defer_call(broker->loop, &broker->next_turn);
     }

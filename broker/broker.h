@@ -32,6 +32,7 @@ struct door {
 enum {
     READ_SIZE = 65536,   /* of the shared read buffer */
     TURN_OFFERS = 20000, /* deliveries queued in one turn of the loop before reading rests */
+    TURN_VISITS = 50000, /* before looking for retained messages rests until the next turn */
     SLOW_MS = 2,         /* what a publisher waits for a subscriber whose queue fills up */
 };
 
@@ -54,6 +55,7 @@ struct broker {
     struct peer_list resume; /* whose input waits for the next turn */
     struct defer next_turn;  /* keeps the loop from sleeping while resume or flush is not empty */
     uint32_t turn_offers;
+    size_t turn_visits;      /* places that retained messages were looked for at in this turn */
     bool pressure;           /* the packet just routed met OFFER_PRESSURE */
     struct peer_list slow;   /* publishers that wait a moment for it */
     struct timer slow_timer; /* runs while that list is not empty */

@@ -107,6 +107,7 @@ static void conn_die(struct conn *conn)
     conn->transport = NULL;
     conn->state = CONN_DEAD;
     conn->broker->conn_count--; /* limits count it no more, although its memory waits */
+    subscribe_forget(conn);
     outq_free(&conn->out);
     block_free(&conn->block);
     free(conn->input);
@@ -518,6 +519,9 @@ static void fill(struct conn *conn, struct window *window)
     counters->messages_sent += outq_fill(&conn->out, window);
     while (conn->session && window_has_room(window)) {
         struct outgoing out = session_take(&broker->sessions, conn->session);
+        if (out.kind == OUT_NONE && subscribe_go_on(conn)) {
+            continue;
+        }
         if (out.kind == OUT_NONE) {
             break;
         }

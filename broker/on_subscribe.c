@@ -1,8 +1,11 @@
 /*
  * on_subscribe.c - SUBSCRIBE and UNSUBSCRIBE.
  *
- * The filters of one packet are handled as a sequence with one answer [MQTT-3.8.4-4]. Retained messages are
- * offered after the SUBACK is queued; answers leave before messages, so they follow it on the wire.
+ * The filters of one packet are handled as a sequence with one answer [MQTT-3.8.4-4]. Then come the retained
+ * messages, filter by filter, as long as the client has room and the turn has time; what is left is a job
+ * that goes on when the client has taken what it got. So a thousand filters over a hundred thousand retained
+ * messages neither fill the memory nor stop the loop. Answers leave before messages, so they follow the
+ * SUBACK on the wire.
  */
 #include "broker/dispatch.h"
 #include "broker/log.h"
@@ -10,7 +13,10 @@
 #include "broker/topic.h"
 #include <stdlib.h>
 
-enum { MOST_FILTERS = 60000 }; /* their SUBACK still fits the output window */
+enum {
+    MOST_FILTERS = 60000,        /* of one packet: their SUBACK still fits the output window */
+    MOST_OWED = 4 * 1024 * 1024, /* bytes of filters whose retained messages are still to be sent */
+};
 
 /* Puts mount_point before the filter, into buf of 65535 bytes; NULL p when it gets too long. */
 static struct slice mounted(const char *mount, struct slice filter, uint8_t *buf)
@@ -45,19 +51,6 @@ static uint8_t subscribe_one(struct conn *conn, struct slice filter, uint8_t qos
     return qos;
 }
 
-static void send_retained(struct conn *conn, struct packet_filters filters, const uint8_t *codes,
-                          uint8_t *buf)
-{
-    const char *mount = broker_door(conn->broker, conn->who)->config->mount_point;
-    struct slice filter;
-    uint8_t asked;
-    for (uint32_t i = 0; packet_next_filter(&filters, &filter, &asked); i++) {
-        if (codes[i] != SUBACK_FAILURE) {
-            router_send_retained(conn->broker, conn->session, mounted(mount, filter, buf), codes[i]);
-        }
-    }
-}
-
 /* A kept session's answer waits until the change is stored. */
 static struct ticket *stored(struct conn *conn, enum change_kind kind)
 {
@@ -68,6 +61,89 @@ static struct ticket *stored(struct conn *conn, enum change_kind kind)
     store_put(conn->broker->store, ticket, kind, conn->session->number, NULL, 0);
     store_seal(conn->broker->store, ticket);
     return ticket;
+}
+
+/* ---- retained messages [MQTT-3.3.1-6]: a few at once, many in turn with what the client takes ---- */
+
+struct retained_job {
+    struct retained_job *next;
+    struct ticket *ticket;         /* of the SUBACK, which goes first; a reference */
+    struct packet_filters filters; /* those still to do; rest points into bytes */
+    uint32_t at;
+    uint8_t *codes;
+    uint8_t bytes[];
+};
+
+static void job_add(struct conn *conn, const struct packet_filters *filters, const uint8_t *codes,
+                    struct ticket *ticket)
+{
+    struct retained_job **last = &conn->jobs;
+    size_t owed = 0;
+    for (; *last; last = &(*last)->next) {
+        owed += (*last)->filters.rest.n;
+    }
+    struct retained_job *job = NULL;
+    if (owed + filters->rest.n <= MOST_OWED) {
+        job = malloc(sizeof *job + filters->rest.n + filters->count);
+    }
+    if (!job) {
+        session_lost(&conn->broker->sessions, conn->session);
+        return;
+    }
+    *job = (struct retained_job){.ticket = ticket_ref(ticket), .filters = *filters};
+    memcpy(job->bytes, filters->rest.p, filters->rest.n);
+    job->filters.rest.p = job->bytes;
+    job->codes = job->bytes + filters->rest.n;
+    memcpy(job->codes, codes, filters->count);
+    *last = job;
+}
+
+static void job_done(struct conn *conn)
+{
+    struct retained_job *job = conn->jobs;
+    conn->jobs = job->next;
+    ticket_unref(job->ticket);
+    free(job);
+}
+
+void subscribe_forget(struct conn *conn)
+{
+    while (conn->jobs) {
+        job_done(conn);
+    }
+}
+
+/* One filter, unless it was refused or has been unsubscribed meanwhile. */
+static void send_retained(struct conn *conn, struct slice filter, uint8_t code)
+{
+    const char *mount = broker_door(conn->broker, conn->who)->config->mount_point;
+    uint8_t *buf = mount ? malloc(UINT16_MAX) : NULL;
+    struct slice whole = mount && !buf ? slice_of(NULL, 0) : mounted(mount, filter, buf);
+    if (code != SUBACK_FAILURE && whole.p && subs_has(conn->broker->subs, conn->session, whole)) {
+        router_send_retained(conn->broker, conn->session, whole, code);
+    }
+    free(buf);
+}
+
+bool subscribe_go_on(struct conn *conn)
+{
+    struct broker *broker = conn->broker;
+    struct retained_job *job = conn->jobs;
+    if (!job || !ticket_closed(job->ticket) || !session_room(&broker->sessions, conn->session)) {
+        return false; /* a ticket that closes and an acknowledgement that comes wake it */
+    }
+    if (broker->turn_visits >= TURN_VISITS) {
+        peer_wake(&conn->peer); /* the others first */
+        return false;
+    }
+    struct slice filter;
+    uint8_t asked;
+    if (packet_next_filter(&job->filters, &filter, &asked)) {
+        send_retained(conn, filter, job->codes[job->at++]);
+    } else {
+        job_done(conn);
+    }
+    return true;
 }
 
 static void answer_subscribe(struct conn *conn, const struct packet_filters *filters, uint8_t *answer,
@@ -84,6 +160,7 @@ static void answer_subscribe(struct conn *conn, const struct packet_filters *fil
         conn_fail(conn, "out of memory for a SUBACK");
     } else {
         peer_wake(&conn->peer);
+        job_add(conn, filters, codes, ticket);
     }
     ticket_unref(ticket);
 }
@@ -107,10 +184,9 @@ static void subscribe_all(struct conn *conn, const struct packet_filters *filter
         codes[i] = whole.p ? subscribe_one(conn, whole, qos) : SUBACK_FAILURE;
     }
     answer_subscribe(conn, filters, answer, room);
-    if (conn->state == CONN_UP) {
-        send_retained(conn, *filters, codes, buf);
-    }
     free(answer);
+    while (conn->state == CONN_UP && subscribe_go_on(conn)) {
+    }
 }
 
 static bool too_deep(const struct conn *conn, struct packet_filters filters)

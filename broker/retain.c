@@ -88,6 +88,7 @@ struct visit {
     const struct tree *tree;
     void (*fn)(void *arg, struct msg *msg);
     void *arg;
+    size_t *visited;
 };
 
 static void visit_node(const struct visit *visit, const struct tree_node *node)
@@ -106,6 +107,7 @@ static bool hidden(const struct tree_node *node)
 
 static void visit_below(const struct visit *visit, const struct tree_node *node)
 {
+    (*visit->visited)++;
     visit_node(visit, node);
     for (const struct tree_node *child = node->child; child; child = child->next) {
         if (!hidden(child)) {
@@ -117,6 +119,7 @@ static void visit_below(const struct visit *visit, const struct tree_node *node)
 static void visit_filter(const struct visit *visit, const struct tree_node *node, struct topic_walk walk)
 {
     struct slice level;
+    (*visit->visited)++;
     if (!topic_next_level(&walk, &level)) {
         visit_node(visit, node);
     } else if (slice_eq(level, slice_str("#"))) {
@@ -136,11 +139,13 @@ static void visit_filter(const struct visit *visit, const struct tree_node *node
     }
 }
 
-void retain_match(struct retain *retain, struct slice filter, void (*fn)(void *arg, struct msg *msg),
-                  void *arg)
+size_t retain_match(struct retain *retain, struct slice filter, void (*fn)(void *arg, struct msg *msg),
+                    void *arg)
 {
-    struct visit visit = {&retain->tree, fn, arg};
+    size_t visited = 0;
+    struct visit visit = {&retain->tree, fn, arg, &visited};
     visit_filter(&visit, retain->tree.root, topic_walk(filter));
+    return visited;
 }
 
 static void sweep_below(struct retain *retain, struct tree_node *node,

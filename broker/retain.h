@@ -17,9 +17,10 @@ void retain_free(struct retain *retain);
  * before stays). */
 int retain_update(struct retain *retain, struct msg *msg);
 
-/* Calls fn for each retained message whose topic matches the filter. fn must not change what is retained. */
-void retain_match(struct retain *retain, struct slice filter, void (*fn)(void *arg, struct msg *msg),
-                  void *arg);
+/* Calls fn for each retained message whose topic matches the filter. fn must not change what is retained.
+ * Returns how many places it had to look at: its cost, also where nothing matches. */
+size_t retain_match(struct retain *retain, struct slice filter, void (*fn)(void *arg, struct msg *msg),
+                    void *arg);
 
 /* Removes all for which drop(arg, msg) is true. */
 void retain_sweep(struct retain *retain, bool (*drop)(void *arg, const struct msg *msg), void *arg);

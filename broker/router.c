@@ -72,21 +72,8 @@ static void send_retained(void *arg, struct msg *msg)
     broker->turn_offers++;
 }
 
-/* Retained messages come many at once, so who reads gets more than the limit says; but with as many filters
- * as it likes nobody makes the broker grow beyond what one turn may queue. */
-static bool room_for_retained(struct broker *broker, const struct session *session)
-{
-    bool reads = session->peer && !session->peer->blocked;
-    return session_room(&broker->sessions, session) ||
-           (reads && session->queue.count + session->queue0.count < TURN_OFFERS);
-}
-
 void router_send_retained(struct broker *broker, struct session *session, struct slice filter, uint8_t qos)
 {
-    if (!room_for_retained(broker, session)) {
-        session_lost(&broker->sessions, session);
-        return;
-    }
     struct retained_walk walk = {broker, session, qos};
-    retain_match(broker->retain, filter, send_retained, &walk);
+    broker->turn_visits += retain_match(broker->retain, filter, send_retained, &walk);
 }

@@ -193,10 +193,20 @@ static void remove_slot(struct subs *subs, struct slot *slot)
     prune(subs, node);
 }
 
-bool subs_remove(struct subs *subs, struct session *session, struct slice filter)
+static struct slot *find_sub(struct subs *subs, const struct session *session, struct slice filter)
 {
     struct sub_node *node = (struct sub_node *)tree_find(&subs->tree, filter);
-    struct slot *slot = node && node->node.parent ? find_slot(node, session) : NULL;
+    return node && node->node.parent ? find_slot(node, session) : NULL;
+}
+
+bool subs_has(struct subs *subs, struct session *session, struct slice filter)
+{
+    return find_sub(subs, session, filter) != NULL;
+}
+
+bool subs_remove(struct subs *subs, struct session *session, struct slice filter)
+{
+    struct slot *slot = find_sub(subs, session, filter);
     if (!slot) {
         return false;
     }

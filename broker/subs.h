@@ -27,6 +27,7 @@ void subs_free(struct subs *subs);
 int subs_add(struct subs *subs, struct session *session, struct slice filter, uint8_t qos);
 /* False when the session had no such subscription. Filters are compared byte for byte [MQTT-3.10.4-1]. */
 bool subs_remove(struct subs *subs, struct session *session, struct slice filter);
+bool subs_has(struct subs *subs, struct session *session, struct slice filter);
 void subs_remove_all(struct subs *subs, struct session *session);
 
 /* The sessions that get a message on this topic name. *out belongs to subs and is valid until the next call.
