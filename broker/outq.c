@@ -100,7 +100,8 @@ static void window_copied(struct window *w, size_t n)
 {
     uint8_t *p = w->bytes + w->used;
     struct iovec *last = w->pieces ? &w->iov[w->pieces - 1] : NULL;
-    if (last && (uint8_t *)last->iov_base + last->iov_len == p && !w->refs[w->pieces - 1]) {
+    bool joins = last && (uint8_t *)last->iov_base + last->iov_len == p && !w->refs[w->pieces - 1];
+    if (joins && !(w->framed && w->fresh)) {
         last->iov_len += n;
     } else {
         w->refs[w->pieces] = NULL;
@@ -108,6 +109,7 @@ static void window_copied(struct window *w, size_t n)
     }
     w->used += n;
     w->total += n;
+    w->fresh = false;
 }
 
 static void window_copy(struct window *w, const void *p, size_t n)
@@ -122,10 +124,13 @@ static void window_slice(struct window *w, struct msg *msg, struct slice s)
     if (s.n == 0) {
         return;
     }
-    if (s.n <= WINDOW_COPY / 2) {
+    size_t most =
+        w->framed ? WINDOW_SIZE - 16 - w->used : WINDOW_COPY / 2; /* a frame is one piece, if it can be */
+    if (s.n <= most) {
         window_copy(w, s.p, s.n);
         return;
     }
+    w->fresh = false;
     w->refs[w->pieces] = msg_ref(msg);
     w->iov[w->pieces++] = (struct iovec){(void *)s.p, s.n};
     w->total += s.n;
@@ -144,6 +149,7 @@ uint32_t outq_fill(struct outq *q, struct window *w)
         struct answer *a = &q->v[i];
         bool may_leave = ticket_closed(a->ticket) && !(a->order != OUTQ_ANY && waits[a->order]);
         if (may_leave && answer_fits(w, a)) {
+            w->fresh = true;
             window_copy(w, a->big ? a->big : a->small, a->size);
             answer_free(a);
             sent++;
@@ -196,6 +202,7 @@ static size_t put_publish(struct window *w, const struct outgoing *out, struct s
 
 size_t window_put(struct window *w, const struct outgoing *out, struct slice mount)
 {
+    w->fresh = true;
     if (out->kind == OUT_PUBLISH) {
         return put_publish(w, out, mount);
     }

@@ -26,6 +26,8 @@ struct window {
     size_t used;  /* of bytes */
     size_t total; /* bytes of all pieces */
     int pieces;
+    bool framed; /* a piece a packet (transport_ops.framed) */
+    bool fresh;  /* the next byte begins a packet */
     struct iovec iov[WINDOW_PIECES];
     struct msg *refs[WINDOW_PIECES]; /* of the piece, when it is a payload by reference */
     uint8_t bytes[WINDOW_SIZE];

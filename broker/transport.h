@@ -48,6 +48,9 @@ struct transport_events {
 
 struct transport_ops {
     const char *name; /* "tcp", "tls", "ws" */
+    bool framed; /* writev() sends each element of iov as a frame of its own (a very big one as several): the
+                    owner gives it a packet an element, because some clients (paho C) stall behind the first
+                    packet of a frame */
     void (*start)(struct transport *t);
     /* Bytes read (> 0); 0 at the orderly end; -EAGAIN when there are none now; another negative errno when it
      * is broken. */

@@ -45,42 +45,57 @@ static ssize_t ws_read(struct transport *t, void *buf, size_t n)
     return (ssize_t)n;
 }
 
-static size_t gather(unsigned char *to, const struct iovec *iov, int iovcnt)
+/* One frame, at most WS_FRAME_MAX; false when libwebsockets would have none of it. */
+static bool ws_frame(struct ws_conn *conn, const unsigned char *data, size_t n)
 {
-    size_t n = 0;
+    unsigned char *payload = conn->ws->frame + LWS_PRE;
 
-    for (int i = 0; i < iovcnt && n < WS_FRAME_MAX; i++) {
-        size_t part = iov[i].iov_len < WS_FRAME_MAX - n ? iov[i].iov_len : WS_FRAME_MAX - n;
-        if (part > 0)
-            memcpy(to + n, iov[i].iov_base, part);
-        n += part;
+    memcpy(payload, data, n);
+    return lws_write(conn->wsi, payload, n, LWS_WRITE_BINARY) >= 0;
+}
+
+/* A frame for each element, about WS_FRAME_MAX bytes in all. Meanwhile the connection is corked: the frames
+ * leave together. */
+static ssize_t ws_frames(struct ws_conn *conn, const struct iovec *iov, int iovcnt)
+{
+    size_t taken = 0;
+
+    for (int i = 0; i < iovcnt; i++) {
+        const unsigned char *data = iov[i].iov_base;
+
+        for (size_t at = 0, n; at < iov[i].iov_len; at += n, taken += n) {
+            if (taken == WS_FRAME_MAX)
+                return (ssize_t)taken;
+            n = iov[i].iov_len - at;
+            n = n < WS_FRAME_MAX - taken ? n : WS_FRAME_MAX - taken;
+            if (!ws_frame(conn, data + at, n))
+                return -EPIPE;
+        }
     }
-    return n;
+    return (ssize_t)taken;
 }
 
 static ssize_t ws_writev(struct transport *t, const struct iovec *iov, int iovcnt)
 {
     struct ws_conn *conn = ws_conn_of(t);
-    unsigned char *payload;
-    size_t n;
+    ssize_t taken;
 
     if (conn->ended || !conn->wsi)
         return conn->ended && conn->error < 0 ? conn->error : -EPIPE;
     if (conn->state != WS_CONN_OPEN || !ws_conn_can_send(conn))
         return -EAGAIN;
-    payload = conn->ws->frame + LWS_PRE;
-    n = gather(payload, iov, iovcnt);
-    if (n == 0)
-        return 0;
     ws_conn_hold(conn);
-    if (lws_write(conn->wsi, payload, n, LWS_WRITE_BINARY) < 0) {
+    conn->corked = true;
+    taken = ws_frames(conn, iov, iovcnt);
+    conn->corked = false;
+    if (taken < 0 || ws_conn_flush(conn) < 0) {
         ws_conn_end(conn, -EPIPE);
         conn->kill = true;
         ws_conn_deliver_later(conn);
     }
     ws_conn_interest(conn);
     ws_conn_release(conn);
-    return conn->ended ? conn->error : (ssize_t)n;
+    return conn->ended ? conn->error : taken;
 }
 
 static void ws_want_read(struct transport *t, bool on)
@@ -141,6 +156,7 @@ static int ws_fd(struct transport *t)
 
 static const struct transport_ops ws_ops = {
     .name = "ws",
+    .framed = true,
     .start = ws_start,
     .read = ws_read,
     .writev = ws_writev,

@@ -65,6 +65,7 @@ struct ws_conn {
     bool ended;                 /* nothing more will come for the owner */
     bool broken;                /* below failed */
     bool kill;                  /* to be closed when libwebsockets has returned */
+    bool corked;                /* frames are being put together: they leave when all are */
     bool read_full;             /* the last recv() gave all that was asked for: there may be more */
     size_t head;                /* bytes of the current request's header */
     struct bytes rx;            /* payload for the owner */

@@ -24,7 +24,7 @@ void ws_conn_drop_output(struct ws_conn *conn)
 
 bool ws_conn_can_send(const struct ws_conn *conn)
 {
-    return conn->out.len == 0 && conn->tail_len == 0;
+    return conn->corked || (conn->out.len == 0 && conn->tail_len == 0);
 }
 
 /* The lower transport is broken. libwebsockets is told by the next call of ws_conn_recv() or ws_conn_send(),
@@ -85,11 +85,12 @@ ssize_t ws_conn_send(struct ws_conn *conn, const void *buf, size_t n)
 
     if (conn->broken)
         return -EPIPE;
-    if (ws_conn_can_send(conn))
+    if (!conn->corked && ws_conn_can_send(conn))
         sent = ws_conn_push(conn, buf, n);
     if (sent < 0)
         return sent;
-    /* one frame and some control frames: more cannot be, as nothing is sent before the queue is empty */
+    /* one batch of frames and some control frames: more cannot be, as nothing is sent before the queue is
+     * empty */
     if (!bytes_add(&conn->out, (const unsigned char *)buf + sent, n - (size_t)sent, WS_OUT_MAX))
         return -ENOBUFS;
     return (ssize_t)n;

@@ -148,7 +148,7 @@ def test_will(tools):
 def test_kept_session(tools):
     """-c: what came meanwhile is there."""
     first = tools.sub("kept", "t", "-c", qos=1, count=0)
-    first.send_signal(signal.SIGTERM)
+    first.send_signal(signal.SIGKILL)  # mosquitto_sub sometimes does not hear SIGTERM
     first.wait(60)
     tools.broker.wait_log("Client kept .*disconnected")
     for i in range(20):

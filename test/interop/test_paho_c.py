@@ -24,8 +24,6 @@ def programs(tmp_path_factory):
 
 @pytest.mark.parametrize("program", LIBRARIES)
 def test_paho_c(anywhere, programs, program):
-    if anywhere.transport in ("ws", "wss"):
-        pytest.xfail("paho C stalls after the first packet of a WebSocket frame: to be sent a frame a packet")
     broker = anywhere.start("max_queued_messages 0\nallow_anonymous true\n")
     kind = anywhere.transport
     args = [f"{SCHEME[kind]}://localhost:{broker.ports[kind]}", *([str(broker.pki.ca)] if kind in ("tls", "wss") else [])]
