@@ -470,6 +470,7 @@ static void test_a_frame_for_each_element(void **state)
     assert_int_equal(frame.first, F_FIN | F_BIN);
     assert_int_equal(frame.n, 2);
     assert_memory_equal(frame.payload, "ab", 2);
+    client_drop(&client, frame.size);
     WAIT_FRAME(&rig, &client, &frame);
     assert_int_equal(frame.n, 3);
     assert_memory_equal(frame.payload, "cde", 3);
