@@ -113,7 +113,10 @@ static void accept_client(struct conn *conn)
     conn_answer(conn, answer,
                 packet_put_connack(answer, present && conn->level >= 4,
                                    CONNACK_ACCEPTED)); /* [MQTT-3.2.2-2], [MQTT-3.2.2-3] */
-    if (conn->state != CONN_UP) {
+    if (conn->state != CONN_UP) {                      /* no memory for the answer */
+        if (!present) {
+            session_destroy(sessions, session);
+        }
         return;
     }
     conn->session = session;
@@ -125,6 +128,16 @@ static void accept_client(struct conn *conn)
 
 /* ---- who is it ---- */
 
+/* The same name in another password file is another user. */
+static bool other_users_file(const struct broker *broker, const struct principal *a,
+                             const struct principal *b)
+{
+    const struct door *da = broker_door(broker, a), *db = broker_door(broker, b);
+    return a->user && da && db &&
+           !slice_eq(slice_str(da->config->security->password_file),
+                     slice_str(db->config->security->password_file));
+}
+
 static bool another_users(const struct conn *conn)
 {
     const struct session *old = session_find(&conn->broker->sessions, conn->who->client_id);
@@ -134,8 +147,11 @@ static bool another_users(const struct conn *conn)
     if (!old->who) {
         return true; /* the broker's own (local.h) */
     }
-    return !slice_eq(slice_str(old->who->user), slice_str(conn->who->user)) ||
-           !old->who->user != !conn->who->user;
+    if (!slice_eq(slice_str(old->who->user), slice_str(conn->who->user)) ||
+        !old->who->user != !conn->who->user) {
+        return true;
+    }
+    return other_users_file(conn->broker, old->who, conn->who);
 }
 
 /* use_username_as_clientid: who has shown a user name has shown its client id with it. */

@@ -101,6 +101,10 @@ static int check_ports(const struct setup *s)
     } wanted[] = {
         {s->plain, true, "--plain-port"}, {s->tls, false, "--tls-port"}, {s->web, false, "--web-port"}};
     int taken = 0;
+    if (s->plain == s->tls || s->plain == s->web || s->tls == s->web) {
+        fprintf(stderr, "bramble setup: the three ports must differ.\n");
+        return -1;
+    }
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
         if (!port_free(wanted[i].port, wanted[i].loopback)) {
             fprintf(stderr,
@@ -148,6 +152,8 @@ static void write_conf(const struct setup *s, FILE *f)
             "# it runs as whoever made these files, so that a reload can read them\n"
             "user %s\n"
             "allow_anonymous false\n"
+            "# for each client that is slow or away\n"
+            "max_queued_bytes 8000000\n"
             "password_file %s/passwd\n"
             "include_dir %s/conf.d\n"
             "\n"

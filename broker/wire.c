@@ -40,13 +40,22 @@ struct wire {
 
 /* ---- loading ---- */
 
+/* Which line of the configuration named the file that is wrong. */
+static int blame(const struct config_security *security, const char *directive, struct err *err)
+{
+    struct err why = *err;
+    return security->file
+               ? err_set(err, "%s:%d: Error: %s: %s", security->file, security->line, directive, why.text)
+               : -1;
+}
+
 static int load_security(struct wiring *w, size_t i, const struct config_security *security, struct err *err)
 {
     if (security->password_file && !(w->passwords[i] = passwords_load(security->password_file, err))) {
-        return -1;
+        return blame(security, "password_file", err);
     }
     if (security->acl_file && !(w->acls[i] = acl_load(security->acl_file, err))) {
-        return -1;
+        return blame(security, "acl_file", err);
     }
     return 0;
 }

@@ -7,6 +7,7 @@
  * on port 1883 (or -p), loopback only, where anonymous clients are allowed unless the file says otherwise.
  */
 #include "broker/log.h"
+#include "broker/topic.h"
 #include "config/parse.h"
 #include "config/value.h"
 #include <stdlib.h>
@@ -216,10 +217,23 @@ static int check_identity(struct parser *p, const struct draft *draft)
     return 0;
 }
 
+enum { MOST_LEVELS = 256 }; /* that the subscription tree matches (broker/subs.c) */
+
+/* The levels that a mount point puts before a topic. */
+static uint32_t mount_levels(const struct config_listener *listener)
+{
+    return listener->mount_point ? topic_levels(slice_str(listener->mount_point)) : 0;
+}
+
 static int check_listener(struct parser *p, const struct draft *draft)
 {
     const struct config_listener *listener = &draft->listener;
 
+    if (mount_levels(listener) + p->config->max_topic_levels > MOST_LEVELS) {
+        return parser_fail(p, said(draft->seen, "mount_point"),
+                           "mount_point is too deep: with max_topic_levels below it, topics would have more "
+                           "than 256 levels.");
+    }
     if (listener->http_dir && listener->protocol != PROTOCOL_WEBSOCKETS) {
         return parser_fail(p, said(draft->seen, "http_dir"), "http_dir needs 'protocol websockets'.");
     }

@@ -101,6 +101,15 @@ def test_many_packets_in_one_frame(web):
     assert [int(client.expect(PUBLISH).payload) for _ in range(1000)] == list(range(1000))
 
 
+def test_each_packet_has_a_frame_of_its_own(web):
+    """Some clients look for one packet in a frame (paho C finds the second one only when more comes)."""
+    stream = ws(web)
+    stream.send(connect("c") + subscribe(1, ("t", 0)) + b"".join(publish("t", str(i)) for i in range(100)))
+    frames = [stream.recv(65536) for _ in range(102)]
+    assert [frame[0] >> 4 for frame in frames] == [CONNACK, SUBACK] + [PUBLISH] * 100
+    assert all(len(frame) == 2 + frame[1] for frame in frames)
+
+
 def test_fragments_with_control_frames_between(web):
     stream = ws(web)
     client = Client(stream)
