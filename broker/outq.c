@@ -124,9 +124,9 @@ static void window_slice(struct window *w, struct msg *msg, struct slice s)
     if (s.n == 0) {
         return;
     }
-    size_t most =
-        w->framed ? WINDOW_SIZE - 16 - w->used : WINDOW_COPY / 2; /* a frame is one piece, if it can be */
-    if (s.n <= most) {
+    /* A frame is one piece, if it can be; 16 bytes stay free for the identifier behind a topic. */
+    size_t left = WINDOW_SIZE - w->used, most = left < 16 ? 0 : left - 16;
+    if (s.n <= (w->framed ? most : WINDOW_COPY / 2)) {
         window_copy(w, s.p, s.n);
         return;
     }

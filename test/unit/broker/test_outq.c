@@ -21,9 +21,7 @@ static int setup(void **unused)
 {
     (void)unused;
     memset(&f, 0, sizeof f);
-    f.window = malloc(sizeof *f.window);
-    f.window->used = f.window->total = 0;
-    f.window->pieces = 0;
+    f.window = calloc(1, sizeof *f.window);
     fake_transport_init(&f.transport);
     return 0;
 }
@@ -329,27 +327,39 @@ static void large_payloads_go_by_reference(void **unused)
     msg_unref(msg);
 }
 
-/* As long as it says that there is room, a packet of any kind fits. */
+/* A topic of that many bytes, and a payload. */
+static struct msg *sized(size_t topic_size, size_t payload)
+{
+    static char topic[4000];
+    assert_in_range(topic_size, 1, sizeof topic - 1);
+    memset(topic, 't', topic_size);
+    topic[topic_size] = 0;
+    return message(topic, payload);
+}
+
+/* As long as it says that there is room, a packet of any kind fits; also one whose topic ends where the
+ * window does. */
 static void the_window_never_overflows(void **unused)
 {
     struct random random = {4};
-    char topic[3000];
     (void)unused;
-    for (int round = 0; round < 300; round++) {
-        int kind = round % 6;
+    for (int round = 0; round < 1000; round++) {
+        int kind = round / 2 % 6;
+        f.window->framed = round % 2;
         while (window_has_room(f.window)) {
-            size_t topic_size = kind == 0   ? 1
-                                : kind == 1 ? 1024
-                                : kind == 2 ? 1025
-                                            : 1 + random_below(&random, 2999);
+            size_t left = WINDOW_SIZE - f.window->used;
+            size_t topic = kind == 0   ? 1
+                           : kind == 1 ? 1024
+                           : kind == 2 ? 1025
+                                       : 1 + random_below(&random, 2999);
             size_t payload = kind == 3   ? 0
                              : kind == 4 ? 1024
                              : kind == 5 ? 1025
                                          : random_below(&random, 2000);
-            memset(topic, 't', topic_size);
-            topic[topic_size - 1] = 0;
-            topic[0] = 't';
-            struct msg *msg = message(topic, payload);
+            if (left < 3500 && random_chance(&random, 70)) {
+                topic = left - 30 + random_below(&random, 26);
+            }
+            struct msg *msg = sized(topic, payload);
             struct outgoing out = {.kind = OUT_PUBLISH, .msg = msg, .qos = random_below(&random, 3), .id = 9};
             window_put(f.window, &out, slice_of(NULL, 0));
             msg_unref(msg);
@@ -360,6 +370,41 @@ static void the_window_never_overflows(void **unused)
         assert_true(f.transport.most_pieces <= WINDOW_PIECES);
         f.transport.out_size = 0;
     }
+}
+
+/* For a transport that makes a frame of each piece: a packet is a piece, as long as it fits into the window.
+ */
+static void where_pieces_are_frames_a_packet_is_a_piece(void **unused)
+{
+    static const size_t payloads[] = {0, 10, 1000, 1100, 5000, 20000};
+    (void)unused;
+    f.window->framed = true;
+    outq_put(&f.q, (const uint8_t *)"\x20\x02\0\0", 4);
+    outq_put(&f.q, (const uint8_t *)"\xD0\0", 2);
+    outq_fill(&f.q, f.window);
+    for (int i = 0; i < 12; i++) {
+        struct msg *msg = sized(1 + 100 * (size_t)i, payloads[i % 6]);
+        struct outgoing out = {.kind = OUT_PUBLISH, .msg = msg, .qos = (uint8_t)(i % 3), .id = 7};
+        assert_true(window_has_room(f.window));
+        window_put(f.window, &out, slice_of(NULL, 0));
+        msg_unref(msg);
+    }
+    assert_int_equal(f.window->pieces, 2 + 12);
+    for (int i = 0; i < f.window->pieces; i++) {
+        struct packet_frame frame;
+        const struct iovec *piece = &f.window->iov[i];
+        assert_int_equal(packet_frame(piece->iov_base, piece->iov_len, &frame), 1);
+        assert_int_equal(frame.header_size + (size_t)frame.body_size, piece->iov_len);
+    }
+    assert_int_equal(outq_write(&f.q, f.window, &f.transport.port, &f.sent), OUTQ_DONE);
+    f.transport.out_size = 0;
+    struct msg *msg = message("big", 100000); /* does not fit: its head, and the payload by reference */
+    struct outgoing out = {.kind = OUT_PUBLISH, .msg = msg, .qos = 1, .id = 7};
+    window_put(f.window, &out, slice_of(NULL, 0));
+    assert_int_equal(f.window->pieces, 2);
+    assert_int_equal(msg->refs, 2);
+    assert_int_equal(outq_write(&f.q, f.window, &f.transport.port, &f.sent), OUTQ_DONE);
+    msg_unref(msg);
 }
 
 /* ---- what the socket takes ---- */
@@ -553,6 +598,7 @@ int main(void)
         T(small_messages_are_copied_together),
         T(large_payloads_go_by_reference),
         T(the_window_never_overflows),
+        T(where_pieces_are_frames_a_packet_is_a_piece),
         T(a_write_may_stop_at_every_byte),
         T(a_socket_may_take_a_byte_at_a_time),
         T(a_socket_may_take_what_it_likes),
