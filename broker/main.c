@@ -346,10 +346,11 @@ static void close_all(struct daemon *d)
         if (d->wire) {
             timer_stop(d->loop, &d->watchdog);
         }
-        sys_free(d->sys);
+        sys_stop(d->sys);
         broker_free(&d->broker);
     }
     wire_free(d->wire);
+    sys_free(d->sys);
     wire_unload(d->first_wiring);
     if (d->config->pid_file) {
         service_pid_file_remove(d->config->pid_file);

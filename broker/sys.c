@@ -207,7 +207,7 @@ struct sys *sys_new(struct broker *broker)
     return sys;
 }
 
-void sys_free(struct sys *sys)
+void sys_stop(struct sys *sys)
 {
     if (sys) {
         log_on_topic(NULL, NULL);
@@ -215,6 +215,12 @@ void sys_free(struct sys *sys)
         timer_stop(sys->broker->loop, &sys->sweep);
         local_free(sys->local);
         sys->local = NULL;
+    }
+}
+
+void sys_free(struct sys *sys)
+{
+    if (sys) {
         mailbox_drain(loop_mailbox(sys->broker->loop)); /* lines under way name this structure */
         free(sys);
     }

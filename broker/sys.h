@@ -11,7 +11,10 @@ struct sys;
 
 /* Publishes the first round. NULL without memory. */
 struct sys *sys_new(struct broker *broker);
-/* NULL is allowed. */
+/* Ends what it does, while the broker still lives. NULL is allowed. */
+void sys_stop(struct sys *sys);
+/* After sys_stop() and the end of all threads but the log's: until then one of them may still be handing it a
+ * log line. NULL is allowed. */
 void sys_free(struct sys *sys);
 
 /* The interval may have changed. */
