@@ -206,7 +206,8 @@ static bool deaf(const struct conn *conn)
 
 static bool may_parse(const struct conn *conn)
 {
-    return (conn->state == CONN_GREETING || conn->state == CONN_UP) && !conn->paused && !deaf(conn);
+    return ((conn->state == CONN_GREETING && !conn->broker->greetings_wait) || conn->state == CONN_UP) &&
+           !conn->paused && !deaf(conn);
 }
 
 /* Whether this turn has done enough for this connection, or for all. */
@@ -469,6 +470,20 @@ void conn_resume(struct conn *conn)
     } else {
         want_input(conn);
     }
+}
+
+static void resume_greeting(void *arg, struct conn *conn)
+{
+    (void)arg;
+    if (conn->state == CONN_GREETING) {
+        conn_resume(conn);
+    }
+}
+
+void conn_hold_greetings(struct broker *broker, bool hold)
+{
+    broker->greetings_wait = hold;
+    conn_each(broker, resume_greeting, NULL);
 }
 
 static void conn_pause(struct peer *peer, bool on)

@@ -68,6 +68,10 @@ void conn_violation(struct conn *conn, const char *packet, const char *reason);
 /* Sends what is queued, then ends it, without session and will (they must be settled). */
 void conn_finish(struct conn *conn);
 
+/* A reload begins (true) or is over: between the two no CONNECT is read, so that whoever comes after SIGHUP
+ * meets the new rules, also when its connection was accepted in the same turn. */
+void conn_hold_greetings(struct broker *broker, bool hold);
+
 /* The rest of the input may be parsed again (the verdict is in, the pause is over). */
 void conn_resume(struct conn *conn);
 

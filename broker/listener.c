@@ -50,7 +50,9 @@ static void watch_all(struct listeners *all, int events)
 
 static void pause_over(void *arg)
 {
-    watch_all(arg, LOOP_READ);
+    struct listeners *all = arg;
+    conn_hold_greetings(all->broker, false);
+    watch_all(all, LOOP_READ);
 }
 
 static void accept_failed(struct listeners *all, int error)
@@ -279,13 +281,14 @@ void listeners_start(struct listeners *listeners, listener_stack *stack, void *a
 void listeners_pause(struct listeners *listeners, int64_t max_ms)
 {
     watch_all(listeners, 0);
+    conn_hold_greetings(listeners->broker, true);
     timer_start(listeners->broker->loop, &listeners->pause, max_ms);
 }
 
 void listeners_start_again(struct listeners *listeners)
 {
     timer_stop(listeners->broker->loop, &listeners->pause);
-    watch_all(listeners, LOOP_READ);
+    pause_over(listeners);
 }
 
 void listeners_close(struct listeners *all)

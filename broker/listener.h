@@ -21,8 +21,9 @@ typedef struct transport *listener_stack(void *arg, int door, struct transport *
 struct listeners *listeners_open(struct broker *broker, struct err *err);
 /* Accepts from now on. */
 void listeners_start(struct listeners *listeners, listener_stack *stack, void *arg);
-/* New connections wait in the kernel until listeners_start_again(), but at most for max_ms: a reload is under
- * way, and whoever comes after the signal shall meet the new rules. */
+/* New connections wait in the kernel, and CONNECT packets in their connections, until
+ * listeners_start_again(), but at most for max_ms: a reload is under way, and whoever comes after the signal
+ * shall meet the new rules. */
 void listeners_pause(struct listeners *listeners, int64_t max_ms);
 void listeners_start_again(struct listeners *listeners);
 /* Accepts no more and closes the sockets. NULL is allowed. */
