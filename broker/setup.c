@@ -207,17 +207,17 @@ static void say_how(const struct setup *s)
     if (*s->password) {
         printf("  Password         %s   (shown this once; only its hash is kept)\n", s->password);
     } else {
-        printf("  Password         as shown when %s/passwd was made; a new one: bramble passwd %s/passwd "
+        printf("  Password         as shown when %s/passwd was made; a new one: %s passwd %s/passwd "
                "admin\n",
-               s->dir, s->dir);
+               s->dir, program_invocation_name, s->dir);
     }
     printf("\n  Try it, in two more terminals (package mosquitto-clients):\n\n"
            "    mosquitto_sub -h localhost -p %d --cafile %s/ca.crt -u admin -P %s -v -t 'test/#'\n"
            "    mosquitto_pub -h localhost -p %d --cafile %s/ca.crt -u admin -P %s -t test/hello -m 'Hello, "
            "bramble'\n\n"
-           "  On this machine also without TLS, at port %d. More users: bramble passwd %s/passwd NAME; then "
+           "  On this machine also without TLS, at port %d. More users: %s passwd %s/passwd NAME; then "
            "kill -HUP the daemon.\n\n",
-           s->tls, s->dir, password, s->tls, s->dir, password, s->plain, s->dir);
+           s->tls, s->dir, password, s->tls, s->dir, password, s->plain, program_invocation_name, s->dir);
     fflush(stdout);
 }
 
