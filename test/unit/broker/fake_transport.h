@@ -19,8 +19,8 @@ enum { FAKE_NO_LIMIT = -1 };
 
 struct fake_transport {
     struct transport port; /* first */
-    uint8_t *in;           /* what is still to be read */
-    size_t in_size;
+    uint8_t *in;           /* what is still to be read: in_size bytes from in_at on */
+    size_t in_at, in_size, in_cap;
     size_t read_most; /* bytes per read; 0: as many as are asked for */
     bool at_end;      /* after what is in, the end */
     int read_error;   /* after what is in; a negative errno, or 0 */
@@ -65,9 +65,9 @@ static inline ssize_t fake_transport_read(struct transport *t, void *buf, size_t
     }
     n = n < fake->in_size ? n : fake->in_size;
     n = fake->read_most && fake->read_most < n ? fake->read_most : n;
-    memcpy(buf, fake->in, n);
+    memcpy(buf, fake->in + fake->in_at, n);
     fake->in_size -= n;
-    memmove(fake->in, fake->in + n, fake->in_size);
+    fake->in_at = fake->in_size ? fake->in_at + n : 0;
     return (ssize_t)n;
 }
 
@@ -162,14 +162,19 @@ static inline void fake_transport_free(struct fake_transport *fake)
     free(fake->in);
     free(fake->out);
     fake->in = fake->out = NULL;
-    fake->in_size = fake->out_size = fake->out_cap = 0;
+    fake->in_at = fake->in_size = fake->in_cap = 0;
+    fake->out_size = fake->out_cap = 0;
 }
 
 /* More bytes that will be read. */
 static inline void fake_transport_give(struct fake_transport *fake, const void *p, size_t n)
 {
-    fake->in = realloc(fake->in, fake->in_size + n + 1);
-    memcpy(fake->in + fake->in_size, p, n);
+    size_t end = fake->in_at + fake->in_size;
+    if (end + n > fake->in_cap) {
+        fake->in_cap = 2 * (end + n);
+        fake->in = realloc(fake->in, fake->in_cap);
+    }
+    memcpy(fake->in + end, p, n);
     fake->in_size += n;
 }
 

@@ -689,6 +689,24 @@ static void the_start_of_a_big_packet_may_rest_too(void **unused)
     assert_null(from->conn->input);
 }
 
+/* What is left when the rest was parsed may be the start of a packet again, in the middle of what was kept.
+ */
+static void a_part_of_what_rested_may_wait_for_its_end(void **unused)
+{
+    (void)unused;
+    struct client *from = client_up("from", true), *to = client_up("to", true);
+    subscribe(to, "t", 0);
+    rig.broker.turn_offers = TURN_OFFERS - 1;
+    SEND(from, "\x30\x04\0\1ta\x30\x04\0\1tb\x30\x05\0");
+    settle();
+    EXPECT(to, "\x30\x04\0\1ta\x30\x04\0\1tb");
+    assert_int_equal(from->conn->input_size - from->conn->input_at, 3);
+    SEND(from, "\1tcc\x30\x04\0\1td");
+    settle();
+    EXPECT(to, "\x30\x05\0\1tcc\x30\x04\0\1td");
+    assert_null(from->conn->input);
+}
+
 static void it_may_end_while_its_input_rests(void **unused)
 {
     (void)unused;
@@ -857,6 +875,7 @@ int main(void)
         T(answers_that_nobody_takes_are_limited),
         T(a_full_turn_lets_the_input_rest),
         T(the_start_of_a_big_packet_may_rest_too),
+        T(a_part_of_what_rested_may_wait_for_its_end),
         T(it_may_end_while_its_input_rests),
         T(it_may_be_paused_while_its_input_rests),
         T(a_publisher_waits_for_a_subscriber_that_reads),

@@ -248,6 +248,74 @@ static void retained_messages_are_bounded_all_the_same(void **unused)
     free(p);
 }
 
+/* Looking costs time also where nothing is found. */
+static void looking_for_nothing_does_not_stop_the_loop(void **unused)
+{
+    enum { FILTERS = 2000 };
+    (void)unused;
+    retain_many(300, "a", 0);
+    struct client *c = client_up("c", true), *other = client_up("other", true);
+    uint8_t *p = malloc(8 * FILTERS + 16);
+    size_t n = packet_put_header(p, 0x82, 2 + 8 * FILTERS);
+    memcpy(p + n, "\0\1", 2);
+    n += 2;
+    for (int i = 0; i < FILTERS; i++, n += 8) {
+        memcpy(p + n, "\0\5a/+/x\0", 8);
+    }
+    client_send(c, p, n);
+    free(p);
+    SEND(other, "\xC0\0");
+    int turns = 0;
+    for (; c->t.in_size > 0 || c->conn->jobs; turns++) {
+        one_turn();
+        assert_in_range(other->t.out_size, turns > 0 ? 2 : 0, 2);
+    }
+    assert_in_range(turns, 10, 50);
+    EXPECT(other, "\xD0\0");
+}
+
+/* A client that takes nothing may not let its debts grow either. */
+static void what_is_owed_is_bounded(void **unused)
+{
+    enum { FILTERS = 50000, PACKETS = 30 };
+    (void)unused;
+    rig.config.max_queued_messages = 10;
+    limits_changed();
+    retain_many(50, "a", 0);
+    struct client *c = client_up("c", true);
+    c->t.write_limit = 0;
+    uint8_t *p = malloc(4 * FILTERS + 16);
+    size_t n = packet_put_header(p, 0x82, 2 + 4 * FILTERS);
+    memcpy(p + n, "\0\1", 2);
+    n += 2;
+    for (int i = 0; i < FILTERS; i++, n += 4) {
+        memcpy(p + n, "\0\1#", 4);
+    }
+    for (int i = 0; i < PACKETS; i++) {
+        client_send(c, p, n);
+    }
+    free(p);
+    settle();
+    assert_in_range(c->conn->session->queue0.count, 1, 10 + 50);
+    assert_in_range(c->conn->session->dropped, PACKETS - 4 * 1024 * 1024 / (4 * FILTERS) - 1, PACKETS - 1);
+}
+
+/* What has been unsubscribed while the client was taking other messages does not come any more. */
+static void what_is_owed_ends_with_the_subscription(void **unused)
+{
+    (void)unused;
+    rig.config.max_queued_messages = 10;
+    limits_changed();
+    retain_many(50, "a", 0);
+    retain_many(5, "b", 0);
+    retain_many(3, "c", 0);
+    struct client *c = client_up("c", true);
+    SEND(c, "\x82\x14\0\1\0\3a/#\0\0\3b/#\0\0\3c/#\0\xA2\x07\0\2\0\3b/#");
+    settle();
+    assert_int_equal(count_retained(c), 50 + 3);
+    assert_null(c->conn->jobs);
+}
+
 static void mounted_filters_bring_mounted_messages(void **unused)
 {
     static char mount[] = "home/";
@@ -301,6 +369,23 @@ static void a_kept_sessions_suback_waits_for_its_commit(void **unused)
     EXPECT(kept, "\x90\x03\0\1\1\xB0\x02\0\2");
 }
 
+/* The retained messages of a SUBSCRIBE start after its SUBACK. */
+static void retained_messages_wait_for_a_held_suback(void **unused)
+{
+    (void)unused;
+    retain("a", 0, 1);
+    struct client *kept = client_up("kept", false), *from = client_up("from", true);
+    SEND(kept, "\x82\x06\0\1\0\1a\1");
+    settle();
+    EXPECT(kept, "");
+    SEND(from, "\x30\x04\0\1ax");
+    settle();
+    EXPECT(kept, "\x30\x04\0\1ax"); /* others need not wait */
+    commit();
+    settle();
+    EXPECT(kept, "\x90\x03\0\1\1\x31\x04\0\1ar");
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -318,9 +403,13 @@ int main(void)
         T(the_right_of_the_publisher_counts_too),
         T(very_many_retained_messages_come_and_say_so),
         T(retained_messages_are_bounded_all_the_same),
+        T(looking_for_nothing_does_not_stop_the_loop),
+        T(what_is_owed_is_bounded),
+        T(what_is_owed_ends_with_the_subscription),
         T(mounted_filters_bring_mounted_messages),
         T(a_filter_may_get_too_long_with_its_mount),
         cmocka_unit_test_setup_teardown(a_kept_sessions_suback_waits_for_its_commit, setup_durable, teardown),
+        cmocka_unit_test_setup_teardown(retained_messages_wait_for_a_held_suback, setup_durable, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -568,6 +568,24 @@ static void what_is_swept_is_not_sent(void **unused)
     assert_int_equal(f.msg[2]->refs, 3);
 }
 
+static void the_last_ones_may_be_swept(void **unused)
+{
+    (void)unused;
+    offer(f.msg[2], 2);
+    offer(f.msg[1], 2);
+    offer(f.msg[1], 2);
+    session_sweep(&f.sessions, f.session, is_of, f.msg[1]);
+    offer(f.msg[1], 2);
+    session_sweep(&f.sessions, f.session, is_of, f.msg[1]); /* and once more */
+    offer(f.msg[0], 2);
+    offer(f.msg[2], 2);
+    take_publish(2, 1, false);
+    take_publish(0, 0, false);
+    take_publish(2, 5, false);
+    take_nothing();
+    assert_int_equal(pubrec(5), ACK_OK);
+}
+
 /* The identifiers that were used up are a gap between those under way: each must still be found. */
 static void acknowledgements_are_found_across_what_was_swept(void **unused)
 {
@@ -964,6 +982,7 @@ int main(void)
         T(retained_messages_are_exempt_from_the_count),
         T(says_when_the_queue_fills_up),
         T(what_is_swept_is_not_sent),
+        T(the_last_ones_may_be_swept),
         T(acknowledgements_are_found_across_what_was_swept),
         D(sweeping_is_a_discharge_and_gives_room),
         T(sends_again_in_order_with_dup),
