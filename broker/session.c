@@ -8,16 +8,20 @@
  * than a subscriber that does read.
  */
 #include "broker/session.h"
+#include "broker/clock.h"
 #include "broker/log.h"
 #include "broker/subs.h"
 #include <stdlib.h>
 
-enum { BURST_BYTES = 1 << 20 };
+enum {
+    BURST_BYTES = 1 << 20,
+    BURST_MS = 10000, /* a client that has not acknowledged anything for so long is a slow reader */
+};
 
 void sessions_init(struct sessions *sessions, struct subs *subs, struct store *store,
                    const struct session_limits *limits)
 {
-    *sessions = (struct sessions){.subs = subs, .store = store, .limits = *limits};
+    *sessions = (struct sessions){.subs = subs, .store = store, .limits = *limits, .clock = clock_ms};
 }
 
 void sessions_free(struct sessions *sessions)
@@ -96,7 +100,7 @@ void session_attach(struct sessions *sessions, struct session *session, struct p
     }
     session->resend = 0;
     session->progress = true; /* until it shows otherwise */
-    session->ack_seq = session->seq;
+    session->acked = true;
     session->drop_logged = false;
     if (session_has_output(sessions, session)) {
         peer_wake(peer);
@@ -143,16 +147,25 @@ static enum offer dropped(struct sessions *sessions, struct session *session)
     return OFFER_DROPPED;
 }
 
-/* A burst is no slow reader: who has acknowledged something within the last max_queued messages may have more
- * waiting, as long as that is little memory. */
-static bool burst_fits(const struct session_limits *limits, const struct session *session)
+/* A burst is no slow reader: who goes on acknowledging may have more waiting, as long as that is little
+ * memory. It is time that tells the two apart, not a number of messages: a client that the machine does not
+ * let run for a moment has acknowledged none of the thousands that a fast publisher sent meanwhile. */
+static bool burst_fits(const struct sessions *sessions, struct session *session)
 {
-    return session->peer && session->seq - session->ack_seq < limits->max_queued &&
-           session->queue.count - limits->max_queued < limits->max_burst &&
-           session->queued_bytes < BURST_BYTES;
+    const struct session_limits *limits = &sessions->limits;
+    if (!session->peer || session->queue.count - limits->max_queued >= limits->max_burst ||
+        session->queued_bytes >= BURST_BYTES) {
+        return false;
+    }
+    int64_t now = sessions->clock();
+    if (session->acked) {
+        session->acked = false;
+        session->full_since = now;
+    }
+    return now - session->full_since < BURST_MS;
 }
 
-static bool over_limit(const struct sessions *sessions, const struct session *session, const struct msg *msg,
+static bool over_limit(const struct sessions *sessions, struct session *session, const struct msg *msg,
                        uint8_t qos, bool retain)
 {
     const struct session_limits *limits = &sessions->limits;
@@ -170,7 +183,7 @@ static bool over_limit(const struct sessions *sessions, const struct session *se
     uint32_t ready = session->peer && limits->max_inflight > session->inflight
                          ? limits->max_inflight - session->inflight
                          : 0;
-    return session->queue.count >= limits->max_queued + ready && !burst_fits(limits, session);
+    return session->queue.count >= limits->max_queued + ready && !burst_fits(sessions, session);
 }
 
 static enum offer taken(const struct sessions *sessions, struct session *session, uint8_t qos)
@@ -369,7 +382,7 @@ static void sent_done(struct sessions *sessions, struct session *session, struct
     drop_delivery(sessions, session, d);
     session->inflight--;
     session->progress = true;
-    session->ack_seq = session->seq;
+    session->acked = true;
     if (session->sent.count > 64 && session->sent.count / 4 > session->inflight &&
         session->resend == session->sent.count) {
         ring_squeeze(&session->sent);

@@ -40,18 +40,19 @@ struct session {
     bool clean;            /* ends with its connection [MQTT-3.1.2-6] */
     bool drop_logged;
     bool progress; /* an acknowledgement came since the last OFFER_PRESSURE */
+    bool acked;    /* an acknowledgement came since the queue was last seen above max_queued... */
 
     struct ring queue0, queue, sent;
     uint32_t inflight; /* those in sent that are not tombstones */
     uint32_t resend;   /* how many of sent were re-sent since the resume; == sent.count: all */
     uint32_t seq;
-    uint32_t ack_seq; /* seq when it last acknowledged something */
     uint16_t last_id;
     uint16_t skip; /* for the next delivery that is queued */
     struct inbound inbound;
     uint64_t queued_bytes, sent_bytes;
     uint64_t dropped;      /* messages it should have got and did not, by a limit */
     int64_t offline_since; /* loop_now() when the peer went */
+    int64_t full_since;    /* ...and when that was (clock of sessions) */
 
     struct sub **subs; /* subs.c */
     uint32_t sub_count, sub_cap;
@@ -67,6 +68,7 @@ struct sessions {
     uint64_t last_number;
     uint64_t dropped; /* of all sessions */
     size_t online;
+    int64_t (*clock)(void); /* clock_ms(), but in tests */
 };
 
 enum offer {

@@ -9,8 +9,6 @@ import pytest
 from bramble import LISTENER, Client, Pki, free_port
 from streams import tcp
 
-pytestmark = pytest.mark.skipif(not shutil.which("mosquitto_sub"), reason="mosquitto-clients is not installed")
-
 KINDS = ("tcp", "tls", "mutual", "unix")
 
 
@@ -121,6 +119,18 @@ def test_lines_in_order(tools):
     assert output(sub) == lines
 
 
+@pytest.mark.parametrize("qos", [1, 2])
+def test_a_subscriber_that_did_not_run_for_a_moment(make, qos):
+    """A busy machine does that to any process: it is no slow reader."""
+    tools = make("tcp")
+    lines = "".join(f"line {i}\n" for i in range(1200))
+    sub = tools.sub("sub", "t", qos=qos, count=1200)
+    sub.send_signal(signal.SIGSTOP)
+    tools.pub("t", "-l", "-q", str(qos), stdin=lines.encode())
+    sub.send_signal(signal.SIGCONT)
+    assert output(sub) == lines
+
+
 def test_a_large_file(tools, tmp_path):
     data = bytes(i * i & 255 for i in range(256)) * 4096
     (tmp_path / "data").write_bytes(data)
@@ -165,7 +175,6 @@ def test_passwords(start, make):
         assert b"not authorised" in done.stderr
 
 
-@pytest.mark.skipif(not shutil.which("mosquitto") and not shutil.which("/usr/sbin/mosquitto"), reason="no mosquitto")
 def test_mosquitto_as_a_bridge(make, tmp_path):
     """mosquitto connects to us and passes messages on, both ways. It first tries a protocol version of its own
     (try_private), which we refuse as the standard wants it."""

@@ -540,6 +540,53 @@ static void says_when_the_queue_fills_up(void **unused)
     assert_int_equal(offer(f.msg[1], 1), OFFER_TAKEN); /* nobody is there */
 }
 
+static int64_t now;
+
+static int64_t fake_clock(void)
+{
+    return now;
+}
+
+/* Fills the queue to a count; how many of those offered were taken. */
+static uint32_t offer_many(uint32_t n)
+{
+    uint32_t taken = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        taken += offer(f.msg[1], 1) != OFFER_DROPPED;
+    }
+    return taken;
+}
+
+/* However many came while a client did not run: it is a slow reader only when time has passed. */
+static void a_burst_is_no_slow_reader(void **unused)
+{
+    (void)unused;
+    f.sessions.limits = (struct session_limits){.max_inflight = 1, .max_queued = 10, .max_burst = 90};
+    f.sessions.clock = fake_clock;
+    now = 1000000; /* nothing has happened for long */
+    assert_int_equal(offer_many(50), 50);
+    now += 9999;
+    assert_int_equal(offer_many(1), 1);
+    now += 1;
+    assert_int_equal(offer_many(1), 0);
+    take_publish(1, 1, false);
+    assert_int_equal(session_puback(&f.sessions, f.session, 1), ACK_OK); /* it does read */
+    now += 20000;
+    assert_int_equal(offer_many(100), 50); /* max_queued and max_burst */
+    session_detach(&f.sessions, f.session, 0);
+    f.sessions.limits.max_burst = 1000;
+    assert_int_equal(offer_many(1), 0); /* nobody is there */
+}
+
+static void a_burst_is_bounded_in_bytes(void **unused)
+{
+    (void)unused;
+    f.sessions.limits = (struct session_limits){.max_inflight = 1, .max_queued = 10, .max_burst = 9000};
+    f.session->queued_bytes = (1 << 20) - 10;
+    assert_int_equal(offer_many(20), 11); /* max_queued and the window */
+    f.session->queued_bytes = 110;
+}
+
 /* ---- sweeping ---- */
 
 static bool is_of(void *arg, const struct session *session, const struct msg *msg)
@@ -981,6 +1028,8 @@ int main(void)
         T(quality_0_is_not_for_those_who_are_away),
         T(retained_messages_are_exempt_from_the_count),
         T(says_when_the_queue_fills_up),
+        T(a_burst_is_no_slow_reader),
+        T(a_burst_is_bounded_in_bytes),
         T(what_is_swept_is_not_sent),
         T(the_last_ones_may_be_swept),
         T(acknowledgements_are_found_across_what_was_swept),
