@@ -1,6 +1,5 @@
 """paho-mqtt for C: programs of its synchronous and its asynchronous client, compiled here."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,8 +12,6 @@ SCHEME = {"tcp": "tcp", "tls": "ssl", "ws": "ws", "wss": "wss"}
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory):
-    if not Path("/usr/include/MQTTAsync.h").exists() or not shutil.which("gcc"):
-        pytest.skip("libpaho-mqtt-dev is not installed")
     folder = tmp_path_factory.mktemp("paho_c")
     for name, library in LIBRARIES.items():
         subprocess.run(["gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-o", folder / name, HERE / f"{name}.c", library,

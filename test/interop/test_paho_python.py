@@ -5,9 +5,9 @@ import socket
 import ssl
 import threading
 
+import paho.mqtt.client as mqtt
 import pytest
 
-mqtt = pytest.importorskip("paho.mqtt.client")
 WAIT = 30
 
 
