@@ -1,11 +1,13 @@
 /*
  * conn.h - a connection: one transport, one principal, perhaps one session.
  *
- * A connection turns bytes into packets (conn.c), hands them to the handlers (dispatch.c, on_*.c) and writes
- * what the session and the handlers left for it, once per turn of the loop. It is the session's peer.
+ * A connection turns bytes into packets (conn_in.c), hands them to the handlers (dispatch.c, on_*.c) and
+ * writes what the session and the handlers left for it (conn_out.c), once per turn of the loop. It is the
+ * session's peer.
  *
  *   TRANSPORT --ready--> GREETING --CONNECT--> LOGIN --verdict--> UP --close--> CLOSING --flushed--> DEAD
- * --turn's end--> freed (handshake)          (10 s)               (reading off)
+ *   (handshake)          (10 s)                                      (reading off)       --turn's end-->
+ * freed
  *
  * It is freed only at the end of a turn (broker_before_sleep), so a handler may close it at any time. Whoever
  * answers later (the hashing workers, a ticket) names it by id.

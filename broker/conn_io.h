@@ -1,0 +1,27 @@
+/*
+ * conn_io.h - what the files of a connection share: conn.c (beginning and end), conn_in.c, conn_out.c. Nobody
+ * else includes it.
+ */
+#ifndef BRAMBLE_CONN_IO_H
+#define BRAMBLE_CONN_IO_H
+
+#include "broker/conn.h"
+
+/* conn.c: takes everything from it but its memory; and its memory, at the end of a turn. */
+void conn_die(struct conn *conn);
+void conn_free(struct conn *conn);
+
+/* conn_in.c: events of the transport, and of conn->peer and conn->resume. */
+void conn_readable(void *owner);
+void conn_work(struct peer *resume);
+void conn_pause(struct peer *peer, bool on);
+/* Tells the transport whether it is read from now. */
+void conn_want_input(struct conn *conn);
+/* What was read and not parsed goes. */
+void conn_free_input(struct conn *conn);
+
+/* conn_out.c */
+void conn_flush(struct peer *peer);
+void conn_writable(void *owner);
+
+#endif
