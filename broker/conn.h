@@ -6,8 +6,7 @@
  * session's peer.
  *
  *   TRANSPORT --ready--> GREETING --CONNECT--> LOGIN --verdict--> UP --close--> CLOSING --flushed--> DEAD
- *   (handshake)          (10 s)                                      (reading off)       --turn's end-->
- * freed
+ *   (handshake)          (10 s)                                     (no reading)      (turn's end: freed)
  *
  * It is freed only at the end of a turn (broker_before_sleep), so a handler may close it at any time. Whoever
  * answers later (the hashing workers, a ticket) names it by id.
