@@ -179,7 +179,7 @@ help: ## list the targets
 	    'LTO=0, WERROR=1' 'without link time optimisation; warnings are errors' \
 	    'RUN_DIR=run, RUN_ARGS=--tls-port=N' 'make run: the folder of its files; options of bramble setup (other ports)' \
 	    'FUZZ_SECONDS=60' 'make fuzz, make test: seconds for each fuzzer' \
-	    'PYTEST_ARGS=...' 'make integration, interop: options for pytest (-k NAME, -x, -v)' \
+	    'PYTEST_ARGS=...' 'make integration, hostile, interop: options for pytest (-k NAME, -x, -v)' \
 	    'DASHBOARD_PARTS=DIR' 'bundle the page from the tar files there, without a network' \
 	    'DASHBOARD=no' 'make install: without the page' \
 	    'prefix=, sysconfdir=, DESTDIR=' 'make install: where to'
@@ -258,6 +258,7 @@ test: ## build and run all tests (with SANITIZER=... on such a build)
 	@$(MAKE) --no-print-directory test-built
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory integration
+	@$(MAKE) --no-print-directory hostile
 	@$(MAKE) --no-print-directory interop
 	@$(if $(sanitizers),echo '== fuzz: part of plain make test only (it has sanitizers of its own)',$(MAKE) --no-print-directory fuzz)
 	@echo "== make test: all passed ($(BIN))"
@@ -298,6 +299,10 @@ pytest = $(if $(call has_tests,$(1)),echo "== $(2): pytest $(1)" && cd $(CURDIR)
 .PHONY: integration
 integration: packages-test $(BIN) $(if $(wildcard ws/dashboard/build.sh),$(PAGE)/.done) ## tests of the daemon from outside
 	@$(call pytest,test/integration,integration)
+
+.PHONY: hostile
+hostile: packages-test $(BIN) $(if $(wildcard ws/dashboard/build.sh),$(PAGE)/.done) ## what no honest client does, and what bramble does then
+	@$(call pytest,test/hostile,hostile)
 
 .PHONY: interop
 interop: packages-test $(BIN) $(NODE)/.done $(if $(wildcard ws/dashboard/build.sh),$(PAGE)/.done) ## tests with other people's clients and a browser
