@@ -1,5 +1,5 @@
 /*
- * inflight.c - rings of deliveries and the set of inbound identifiers. See inflight.h.
+ * inflight.c - rings of deliveries. See inflight.h.
  */
 #include "broker/inflight.h"
 #include <stdlib.h>
@@ -77,67 +77,4 @@ struct delivery *ring_find(const struct ring *ring, uint16_t id)
         found = live(ring_at(ring, i), id);
     }
     return found;
-}
-
-/* The first place whose id is not below id. */
-static uint32_t inbound_place(const struct inbound *in, uint16_t id)
-{
-    uint32_t low = 0, high = in->count;
-    while (low < high) {
-        uint32_t mid = (low + high) / 2;
-        if (in->v[mid].id < id) {
-            low = mid + 1;
-        } else {
-            high = mid;
-        }
-    }
-    return low;
-}
-
-struct inbound_id *inbound_find(const struct inbound *in, uint16_t id)
-{
-    uint32_t i = inbound_place(in, id);
-    return i < in->count && in->v[i].id == id ? &in->v[i] : NULL;
-}
-
-int inbound_add(struct inbound *in, uint16_t id, struct ticket *ticket)
-{
-    if (in->count == in->cap) {
-        uint32_t cap = in->cap ? 2 * in->cap : 4;
-        struct inbound_id *v = realloc(in->v, cap * sizeof *v);
-        if (!v) {
-            return -1;
-        }
-        in->v = v;
-        in->cap = cap;
-    }
-    uint32_t i = inbound_place(in, id);
-    memmove(&in->v[i + 1], &in->v[i], (in->count - i) * sizeof *in->v);
-    in->v[i] = (struct inbound_id){id, ticket};
-    in->count++;
-    return 0;
-}
-
-bool inbound_remove(struct inbound *in, uint16_t id)
-{
-    struct inbound_id *found = inbound_find(in, id);
-    if (!found) {
-        return false;
-    }
-    ticket_unref(found->ticket);
-    uint32_t i = (uint32_t)(found - in->v);
-    memmove(found, found + 1, (in->count - i - 1) * sizeof *in->v);
-    if (--in->count == 0) {
-        inbound_free(in);
-    }
-    return true;
-}
-
-void inbound_free(struct inbound *in)
-{
-    for (uint32_t i = 0; i < in->count; i++) {
-        ticket_unref(in->v[i].ticket);
-    }
-    free(in->v);
-    *in = (struct inbound){0};
 }

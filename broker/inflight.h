@@ -10,7 +10,7 @@
  * order, so the place of an identifier is its distance from the head's (after 65535 comes 1), unless an
  * identifier had to be skipped or tombstones were squeezed out.
  *
- * Also here: the set of inbound QoS 2 identifiers that wait for PUBREL.
+ * The identifiers of the other direction are in inbound.h.
  */
 #ifndef BRAMBLE_INFLIGHT_H
 #define BRAMBLE_INFLIGHT_H
@@ -68,23 +68,5 @@ void ring_squeeze(struct ring *ring);
 
 /* The delivery with this identifier that is not gone, or NULL. One look, unless there are gaps. */
 struct delivery *ring_find(const struct ring *ring, uint16_t id);
-
-/* Inbound QoS 2 identifiers, sorted. Each keeps the ticket of its PUBLISH, so that a repeated PUBLISH gets no
- * PUBREC before the first one's ticket closes. */
-struct inbound_id {
-    uint16_t id;
-    struct ticket *ticket; /* a reference, or NULL */
-};
-
-struct inbound {
-    struct inbound_id *v;
-    uint32_t count, cap;
-};
-
-struct inbound_id *inbound_find(const struct inbound *in, uint16_t id);
-/* Takes over the caller's reference on ticket. 0, or -1 without memory (the reference stays the caller's). */
-int inbound_add(struct inbound *in, uint16_t id, struct ticket *ticket);
-bool inbound_remove(struct inbound *in, uint16_t id);
-void inbound_free(struct inbound *in);
 
 #endif

@@ -94,8 +94,7 @@ static struct msg *make_message(struct conn *conn, const struct packet_publish *
 /* QoS 2: the first PUBLISH with this id; its ticket is kept with the id. */
 static bool note_inbound(struct conn *conn, uint16_t id, struct ticket *ticket)
 {
-    if (inbound_add(&conn->session->inbound, id, ticket_ref(ticket)) < 0) {
-        ticket_unref(ticket);
+    if (inbound_add(&conn->session->inbound, id, ticket) < 0) {
         conn_fail(conn, "out of memory for a packet identifier");
         return false;
     }
@@ -134,13 +133,10 @@ void on_publish(struct conn *conn, uint8_t flags, struct slice body, struct msg 
     struct broker *broker = conn->broker;
     broker->counters.publish_received++;
     broker->counters.publish_bytes_received += publish.payload.n;
-    if (publish.qos == 2) {
-        struct inbound_id *known = inbound_find(&conn->session->inbound, publish.id);
-        if (known) {
-            conn_answer_held(conn, known->ticket, OUTQ_ACK, PKT_PUBREC,
-                             publish.id); /* no duplicate [MQTT-4.3.3-2] */
-            return;
-        }
+    struct ticket *first;
+    if (publish.qos == 2 && inbound_has(&conn->session->inbound, publish.id, &first)) {
+        conn_answer_held(conn, first, OUTQ_ACK, PKT_PUBREC, publish.id); /* no duplicate [MQTT-4.3.3-2] */
+        return;
     }
     struct msg *msg = make_message(conn, &publish, block);
     if (conn->state == CONN_UP) {

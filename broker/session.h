@@ -12,6 +12,7 @@
 #ifndef BRAMBLE_SESSION_H
 #define BRAMBLE_SESSION_H
 
+#include "broker/inbound.h"
 #include "broker/inflight.h"
 #include "broker/peer.h"
 #include "broker/principal.h"

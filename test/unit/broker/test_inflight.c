@@ -1,5 +1,5 @@
 /*
- * test_inflight.c - rings of deliveries, the look-up by identifier, and the set of inbound identifiers.
+ * test_inflight.c - rings of deliveries, and the look-up by identifier.
  */
 #include "broker/inflight.h"
 #include "random.h"
@@ -176,80 +176,6 @@ static void finds_what_a_plain_table_has(void **unused)
     ring_free(&ring);
 }
 
-/* ---- inbound ---- */
-
-static struct ticket *ticket_with(uint32_t refs)
-{
-    struct ticket *ticket = calloc(1, sizeof *ticket);
-    ticket->refs = refs;
-    return ticket;
-}
-
-static void remembers_inbound_identifiers(void **unused)
-{
-    struct inbound in = {0};
-    (void)unused;
-    assert_null(inbound_find(&in, 1));
-    assert_false(inbound_remove(&in, 1));
-    assert_int_equal(inbound_add(&in, 7, NULL), 0);
-    assert_int_equal(inbound_add(&in, 65535, NULL), 0);
-    assert_int_equal(inbound_add(&in, 1, NULL), 0);
-    assert_int_equal(in.count, 3);
-    assert_int_equal(inbound_find(&in, 7)->id, 7);
-    assert_int_equal(inbound_find(&in, 65535)->id, 65535);
-    assert_int_equal(inbound_find(&in, 1)->id, 1);
-    assert_null(inbound_find(&in, 8));
-    assert_true(inbound_remove(&in, 7));
-    assert_null(inbound_find(&in, 7));
-    assert_true(inbound_remove(&in, 1));
-    assert_true(inbound_remove(&in, 65535));
-    assert_null(in.v); /* memory was given back */
-}
-
-static void lets_the_tickets_of_inbound_identifiers_go(void **unused)
-{
-    struct inbound in = {0};
-    struct ticket *one = ticket_with(2), *two = ticket_with(2);
-    (void)unused;
-    inbound_add(&in, 1, one);
-    inbound_add(&in, 2, two);
-    assert_ptr_equal(inbound_find(&in, 2)->ticket, two);
-    assert_int_equal(one->refs, 2); /* it took the reference over */
-    inbound_remove(&in, 1);
-    assert_int_equal(one->refs, 1);
-    assert_int_equal(two->refs, 2);
-    inbound_free(&in);
-    assert_int_equal(two->refs, 1);
-    ticket_unref(one);
-    ticket_unref(two);
-}
-
-static void inbound_agrees_with_a_plain_table(void **unused)
-{
-    static bool known[65536];
-    struct inbound in = {0};
-    struct random random = {17};
-    uint32_t count = 0;
-    (void)unused;
-    for (int i = 0; i < 40000; i++) {
-        uint16_t id = (uint16_t)(1 + random_below(&random, i < 20000 ? 65535 : 100));
-        assert_int_equal(inbound_find(&in, id) != NULL, known[id]);
-        if (known[id]) {
-            assert_true(inbound_remove(&in, id));
-            count--;
-        } else {
-            assert_int_equal(inbound_add(&in, id, NULL), 0);
-            count++;
-        }
-        known[id] = !known[id];
-        assert_int_equal(in.count, count);
-    }
-    for (uint32_t i = 1; i < in.count; i++) {
-        assert_true(in.v[i - 1].id < in.v[i].id);
-    }
-    inbound_free(&in);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -259,9 +185,6 @@ int main(void)
         cmocka_unit_test(finds_across_the_wrap),
         cmocka_unit_test(squeezes_tombstones_out),
         cmocka_unit_test(finds_what_a_plain_table_has),
-        cmocka_unit_test(remembers_inbound_identifiers),
-        cmocka_unit_test(lets_the_tickets_of_inbound_identifiers_go),
-        cmocka_unit_test(inbound_agrees_with_a_plain_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
