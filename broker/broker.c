@@ -3,6 +3,9 @@
  */
 #include "broker/broker.h"
 #include "broker/conn.h"
+#include "broker/log.h"
+#include "broker/mem.h"
+#include <inttypes.h>
 #include <stdlib.h>
 
 static void nothing(void *arg)
@@ -55,6 +58,21 @@ int broker_init(struct broker *broker, struct loop *loop, struct config *config,
     defer_setup(&broker->next_turn, nothing, NULL);
     broker->started = loop_now(loop);
     return 0;
+}
+
+bool broker_memory_full(struct broker *broker, uint64_t more)
+{
+    uint64_t limit = broker->config->memory_limit, held = mem_held() + more;
+    bool full = limit && held > limit;
+    if (full && !broker->memory_said) {
+        log_write(LOG_T_WARNING,
+                  "memory_limit is reached (%" PRIu64 " bytes): no new sessions, subscriptions and messages.",
+                  limit);
+    } else if (broker->memory_said && held < limit - limit / 8) {
+        log_write(LOG_T_NOTICE, "There is room below memory_limit again.");
+    }
+    broker->memory_said = full || (broker->memory_said && held >= limit - limit / 8);
+    return full;
 }
 
 static void end_conn(void *arg, struct conn *conn)

@@ -32,7 +32,7 @@ struct door {
 enum {
     READ_SIZE = 65536,   /* of the shared read buffer */
     TURN_OFFERS = 20000, /* deliveries queued in one turn of the loop before reading rests */
-    TURN_VISITS = 50000, /* before looking for retained messages rests until the next turn */
+    TURN_VISITS = 50000, /* places looked at in matching before that rests until the next turn */
     SLOW_MS = 2,         /* what a publisher waits for a subscriber whose queue fills up */
 };
 
@@ -55,8 +55,8 @@ struct broker {
     struct peer_list resume; /* whose input waits for the next turn */
     struct defer next_turn;  /* keeps the loop from sleeping while resume or flush is not empty */
     uint32_t turn_offers;
-    size_t turn_visits;      /* places that retained messages were looked for at in this turn */
-    bool pressure;           /* the packet just routed met OFFER_PRESSURE */
+    size_t turn_visits; /* places that subscriptions and retained messages were looked for at in this turn */
+    bool pressure;      /* the packet just routed met OFFER_PRESSURE */
     struct peer_list slow;   /* publishers that wait a moment for it */
     struct timer slow_timer; /* runs while that list is not empty */
     bool greetings_wait;     /* no CONNECT is read: a reload is under way (conn_hold_greetings) */
@@ -77,6 +77,10 @@ void broker_free(struct broker *broker);
 
 /* The limits of sessions from the configuration. */
 void broker_use_limits(struct broker *broker);
+
+/* Whether remembering that many bytes more would go beyond memory_limit; said in the log once, until there is
+ * room again. Whoever asks for something to be remembered is then refused. */
+bool broker_memory_full(struct broker *broker, uint64_t more);
 
 /* What happens before the loop sleeps: batches are handed over, every scheduled peer is flushed. */
 void broker_before_sleep(void *broker);

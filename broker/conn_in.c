@@ -48,7 +48,7 @@ static bool may_parse(const struct conn *conn)
 /* Whether this turn has done enough for this connection, or for all. */
 static bool turn_is_full(const struct broker *broker)
 {
-    return broker->turn_offers >= TURN_OFFERS;
+    return broker->turn_offers >= TURN_OFFERS || broker->turn_visits >= TURN_VISITS;
 }
 
 void conn_want_input(struct conn *conn)
@@ -106,6 +106,10 @@ static void dispatch(struct conn *conn, const struct packet_frame *frame, struct
 static void block_start(struct conn *conn, const struct packet_frame *frame, const uint8_t *body, size_t have)
 {
     struct block *block = &conn->block;
+    if (broker_memory_full(conn->broker, frame->body_size)) {
+        conn_fail(conn, "memory_limit is reached");
+        return;
+    }
     block->frame = *frame;
     if (frame->type == PKT_PUBLISH) {
         block->msg = msg_for_body(frame->body_size);

@@ -2,6 +2,7 @@
  * inbound.c - the set of inbound identifiers. See inbound.h.
  */
 #include "broker/inbound.h"
+#include "broker/mem.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +39,12 @@ static struct inbound_page *page_at(const struct inbound *in, uint32_t i, uint16
     return i < in->pages && in->page[i]->number == id / PAGE_IDS ? in->page[i] : NULL;
 }
 
+static void page_free(struct inbound_page *page)
+{
+    mem_drop(sizeof *page);
+    free(page);
+}
+
 static struct inbound_page *page_insert(struct inbound *in, uint32_t i, uint16_t id)
 {
     if (in->pages == in->cap) {
@@ -53,6 +60,7 @@ static struct inbound_page *page_insert(struct inbound *in, uint32_t i, uint16_t
     if (!page) {
         return NULL;
     }
+    mem_hold(sizeof *page);
     page->number = id / PAGE_IDS;
     memmove(&in->page[i + 1], &in->page[i], (in->pages - i) * sizeof(struct inbound_page *));
     in->page[i] = page;
@@ -97,7 +105,7 @@ bool inbound_remove(struct inbound *in, uint16_t id)
     page->used &= ~bit(id);
     in->count--;
     if (page->used == 0) {
-        free(page);
+        page_free(page);
         in->pages--;
         memmove(&in->page[i], &in->page[i + 1], (in->pages - i) * sizeof(struct inbound_page *));
     }
@@ -113,7 +121,7 @@ void inbound_free(struct inbound *in)
         for (int k = 0; k < PAGE_IDS; k++) {
             ticket_unref(in->page[i]->ticket[k]);
         }
-        free(in->page[i]);
+        page_free(in->page[i]);
     }
     free(in->page);
     *in = (struct inbound){0};

@@ -2,9 +2,18 @@
  * inflight.c - rings of deliveries. See inflight.h.
  */
 #include "broker/inflight.h"
+#include "broker/mem.h"
 #include <stdlib.h>
 
 enum { RING_FIRST = 4, RING_KEEP = 8 };
+
+static void free_places(struct ring *ring)
+{
+    if (ring->v) {
+        mem_drop(ring->cap * sizeof *ring->v);
+        free(ring->v);
+    }
+}
 
 static bool ring_grow(struct ring *ring)
 {
@@ -16,7 +25,8 @@ static bool ring_grow(struct ring *ring)
     for (uint32_t i = 0; i < ring->count; i++) {
         v[i] = *ring_at(ring, i);
     }
-    free(ring->v);
+    mem_hold(cap * sizeof *v);
+    free_places(ring);
     ring->v = v;
     ring->cap = cap;
     ring->head = 0;
@@ -43,7 +53,7 @@ void ring_trim(struct ring *ring)
 
 void ring_free(struct ring *ring)
 {
-    free(ring->v);
+    free_places(ring);
     *ring = (struct ring){0};
 }
 

@@ -2,6 +2,7 @@
  * msg.c - shared messages. See msg.h for the layout; the only trick is msg_adopt().
  */
 #include "broker/msg.h"
+#include "broker/mem.h"
 #include <stdlib.h>
 
 static uint64_t bytes_held;
@@ -18,6 +19,7 @@ static struct msg *block_new(uint64_t size)
     if (msg) {
         *msg = (struct msg){.refs = 1, .size = (uint32_t)size, .start = PACKET_MAX_HEADER};
         bytes_held += sizeof *msg + size;
+        mem_hold(sizeof *msg + size);
     }
     return msg;
 }
@@ -96,5 +98,6 @@ void msg_free(struct msg *msg)
 {
     principal_unref(msg->from);
     bytes_held -= sizeof *msg + msg->size;
+    mem_drop(sizeof *msg + msg->size);
     free(msg);
 }

@@ -36,18 +36,12 @@ static const char *forbidden(const struct conn *conn, const struct packet_publis
 
 /* memory_limit: QoS 0 messages are dropped; a client that was promised more is disconnected before it gets an
  * acknowledgement. A big packet that was read into its own block is already counted. */
-static bool over_memory(struct conn *conn, const struct packet_publish *publish)
+static bool over_memory(struct conn *conn, const struct packet_publish *publish, const struct msg *block)
 {
-    uint64_t limit = conn->broker->config->memory_limit;
-    if (!limit || msg_bytes() + publish->topic.n + publish->payload.n <= limit) {
+    if (!broker_memory_full(conn->broker, block ? 0 : publish->topic.n + publish->payload.n)) {
         return false;
     }
     conn->broker->sessions.dropped++;
-    if (!conn->broker->memory_said) {
-        conn->broker->memory_said = true;
-        log_write(LOG_T_WARNING, "memory_limit is reached: messages are dropped, clients that publish at QoS "
-                                 "1 and 2 disconnected.");
-    }
     if (publish->qos > 0) {
         conn_fail(conn, "memory_limit is reached");
     }
@@ -66,7 +60,7 @@ static struct msg *make_message(struct conn *conn, const struct packet_publish *
                   publish->payload.n, conn_name(conn), SLICE_ARG(publish->topic));
         return NULL;
     }
-    if (over_memory(conn, publish)) {
+    if (over_memory(conn, publish, block)) {
         return NULL;
     }
     struct msg *msg;

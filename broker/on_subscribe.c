@@ -9,6 +9,7 @@
  */
 #include "broker/dispatch.h"
 #include "broker/log.h"
+#include "broker/mem.h"
 #include "broker/router.h"
 #include "broker/topic.h"
 #include <stdlib.h>
@@ -41,6 +42,11 @@ static uint8_t subscribe_one(struct conn *conn, struct slice filter, uint8_t qos
         log_write(LOG_T_NOTICE, "Denied SUBSCRIBE from %s to '%.*s'.", conn_name(conn), SLICE_ARG(filter));
         return SUBACK_FAILURE;
     }
+    if (broker_memory_full(broker, filter.n) && !subs_has(broker->subs, conn->session, filter)) {
+        log_write(LOG_T_NOTICE, "Denied SUBSCRIBE from %s to '%.*s': memory_limit is reached.",
+                  conn_name(conn), SLICE_ARG(filter));
+        return SUBACK_FAILURE;
+    }
     uint8_t max = (uint8_t)broker_door(broker, conn->who)->config->max_qos;
     qos = qos > max ? max : qos;
     if (subs_add(broker->subs, conn->session, filter, qos) < 0) {
@@ -69,10 +75,16 @@ struct retained_job {
     struct retained_job *next;
     struct ticket *ticket;         /* of the SUBACK, which goes first; a reference */
     struct packet_filters filters; /* those still to do; rest points into bytes */
+    size_t size;
     uint32_t at;
     uint8_t *codes;
     uint8_t bytes[];
 };
+
+static size_t job_size(const struct packet_filters *filters)
+{
+    return sizeof(struct retained_job) + filters->rest.n + filters->count;
+}
 
 static void job_add(struct conn *conn, const struct packet_filters *filters, const uint8_t *codes,
                     struct ticket *ticket)
@@ -84,13 +96,15 @@ static void job_add(struct conn *conn, const struct packet_filters *filters, con
     }
     struct retained_job *job = NULL;
     if (owed + filters->rest.n <= MOST_OWED) {
-        job = malloc(sizeof *job + filters->rest.n + filters->count);
+        job = malloc(job_size(filters));
     }
     if (!job) {
         session_lost(&conn->broker->sessions, conn->session);
         return;
     }
-    *job = (struct retained_job){.ticket = ticket_ref(ticket), .filters = *filters};
+    mem_hold(job_size(filters));
+    *job =
+        (struct retained_job){.size = job_size(filters), .ticket = ticket_ref(ticket), .filters = *filters};
     memcpy(job->bytes, filters->rest.p, filters->rest.n);
     job->filters.rest.p = job->bytes;
     job->codes = job->bytes + filters->rest.n;
@@ -103,6 +117,7 @@ static void job_done(struct conn *conn)
     struct retained_job *job = conn->jobs;
     conn->jobs = job->next;
     ticket_unref(job->ticket);
+    mem_drop(job->size);
     free(job);
 }
 

@@ -35,6 +35,7 @@ void router_publish(struct broker *broker, struct msg *msg, struct ticket *ticke
         broker->pressure |= offer == OFFER_PRESSURE;
     }
     broker->turn_offers += (uint32_t)n;
+    broker->turn_visits += subs_visits(broker->subs);
     if (cut) {
         log_write(LOG_T_ERROR, "out of memory: a message on '%.*s' did not reach all its subscribers",
                   SLICE_ARG(topic));

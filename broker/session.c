@@ -10,11 +10,14 @@
 #include "broker/session.h"
 #include "broker/clock.h"
 #include "broker/log.h"
+#include "broker/mem.h"
 #include "broker/subs.h"
 #include <stdlib.h>
 
 enum {
     BURST_BYTES = 1 << 20,
+    /* in the account of memory: itself, its place in the table, and who it belongs to */
+    SESSION_BYTES = sizeof(struct session) + sizeof(struct principal) + 128,
     BURST_MS = 10000, /* a client that has not acknowledged anything for so long is a slow reader */
 };
 
@@ -49,6 +52,7 @@ struct session *session_new(struct sessions *sessions, const char *client_id, st
         free(name);
         return NULL;
     }
+    mem_hold(SESSION_BYTES + strlen(client_id));
     session->number = ++sessions->last_number;
     session->client_id = name;
     session->who = who ? principal_ref(who) : NULL;
@@ -84,6 +88,7 @@ void session_destroy(struct sessions *sessions, struct session *session)
     drop_ring(sessions, session, &session->sent);
     inbound_free(&session->inbound);
     principal_unref(session->who);
+    mem_drop(SESSION_BYTES + strlen(session->client_id));
     free(session->client_id);
     free(session);
 }

@@ -10,6 +10,7 @@
  * filters.
  */
 #include "broker/subs.h"
+#include "broker/mem.h"
 #include "broker/topic.h"
 #include "broker/tree.h"
 #include <stdlib.h>
@@ -39,10 +40,14 @@ struct subs {
     struct match *matches;
     size_t match_count, match_cap;
     uint64_t stamp; /* number of the match under way */
+    size_t visits;  /* nodes and subscriptions that it looked at */
     bool cut;
     struct slice levels[256]; /* of the topic under way */
     uint32_t hashes[256];
 };
+
+/* A subscription in the account of memory: itself, and its places in two lists that grow by doubling. */
+enum { SUB_BYTES = sizeof(struct sub) + 2 * (sizeof(struct slot) + sizeof(struct sub *)) };
 
 enum { MOST_LEVELS = sizeof((struct subs *)0)->levels / sizeof(struct slice) };
 
@@ -68,6 +73,11 @@ void subs_free(struct subs *subs)
         free(subs->matches);
         free(subs);
     }
+}
+
+size_t subs_visits(const struct subs *subs)
+{
+    return subs->visits;
 }
 
 size_t subs_count(const struct subs *subs)
@@ -165,6 +175,7 @@ int subs_add(struct subs *subs, struct session *session, struct slice filter, ui
         prune(subs, node);
         return -1;
     }
+    mem_hold(SUB_BYTES);
     *sub = (struct sub){node, node->count, session->sub_count};
     node->slots[node->count++] = (struct slot){session, sub, qos};
     session->subs[session->sub_count++] = sub;
@@ -183,6 +194,7 @@ static void remove_slot(struct subs *subs, struct slot *slot)
     session->subs[sub->index] = session->subs[--session->sub_count];
     session->subs[sub->index]->index = sub->index;
     free(sub);
+    mem_drop(SUB_BYTES);
     if (session->sub_count == 0) {
         free(session->subs);
         session->subs = NULL;
@@ -247,6 +259,7 @@ static void add_match(struct subs *subs, const struct slot *slot)
 
 static void add_all(struct subs *subs, const struct sub_node *node)
 {
+    subs->visits += node ? node->count : 0;
     for (uint32_t i = 0; node && i < node->count; i++) {
         add_match(subs, &node->slots[i]);
     }
@@ -256,6 +269,7 @@ static void add_all(struct subs *subs, const struct sub_node *node)
  * '$'. */
 static void walk(struct subs *subs, const struct sub_node *node, uint32_t at, uint32_t levels, bool wild)
 {
+    subs->visits++;
     if (wild) {
         add_all(subs, node->hash); /* also when the name ends here: "sport/#" matches "sport" */
     }
@@ -277,6 +291,7 @@ size_t subs_match(struct subs *subs, struct slice topic, const struct match **ou
     subs->stamp++;
     subs->match_count = 0;
     subs->cut = false;
+    subs->visits = 0;
     struct topic_walk levels = topic_walk(topic);
     uint32_t n = 0;
     while (n < MOST_LEVELS && topic_next_level(&levels, &subs->levels[n])) {

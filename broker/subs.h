@@ -34,6 +34,10 @@ void subs_remove_all(struct subs *subs, struct session *session);
  * Without memory the list is cut and *cut is set: the caller must say so. */
 size_t subs_match(struct subs *subs, struct slice topic, const struct match **out, bool *cut);
 
+/* What the last match cost: nodes and subscriptions that it looked at. A client can make it dear for
+ * everybody, with a filter for each mixture of '+' and names, so the turns of the loop are counted by it. */
+size_t subs_visits(const struct subs *subs);
+
 /* Calls fn for each subscription of the session, with its whole filter. */
 void subs_each(struct session *session, void (*fn)(void *arg, struct slice filter, uint8_t qos), void *arg);
 

@@ -8,6 +8,7 @@
 #include "broker/local.h"
 #include "broker/log.h"
 #include "broker/mailbox.h"
+#include "broker/mem.h"
 #include <inttypes.h>
 #include <malloc.h>
 #include <stdatomic.h>
@@ -29,6 +30,7 @@ enum { SWEEP_MS = 60000 };
     X("publish/messages/dropped", b->sessions.dropped)                            \
     X("connections/open", b->conn_count)                                          \
     X("messages/bytes", msg_bytes())                                              \
+    X("memory/held", mem_held())                                                  \
     X("log_lines_lost", log_lost())                                               \
     X("heap/current", heap_in_use())
 

@@ -2,6 +2,7 @@
  * tree.c - the tree of topic levels. See tree.h.
  */
 #include "broker/tree.h"
+#include "broker/mem.h"
 #include "broker/topic.h"
 #include <stdlib.h>
 #include <sys/random.h>
@@ -64,7 +65,14 @@ int tree_init(struct tree *tree, size_t node_size)
         return -1;
     }
     tree->root->uses = 1;
+    mem_hold(TABLE_FIRST * sizeof *tree->table);
     return 0;
+}
+
+static void node_free(const struct tree *tree, struct tree_node *node)
+{
+    mem_drop(tree->node_size + node->level_size);
+    free(node);
 }
 
 void tree_destroy(struct tree *tree, void (*drop)(struct tree_node *node))
@@ -75,11 +83,14 @@ void tree_destroy(struct tree *tree, void (*drop)(struct tree_node *node))
             if (drop) {
                 drop(node);
             }
-            free(node);
+            node_free(tree, node);
         }
     }
     if (tree->root && drop) {
         drop(tree->root);
+    }
+    if (tree->table) {
+        mem_drop((tree->mask + (size_t)1) * sizeof *tree->table);
     }
     free(tree->root);
     free(tree->table);
@@ -106,6 +117,8 @@ static void table_grow(struct tree *tree)
     if (!table) {
         return;
     }
+    mem_hold(2 * ((size_t)old_mask + 1) * sizeof *table);
+    mem_drop(((size_t)old_mask + 1) * sizeof *table);
     tree->table = table;
     tree->mask = 2 * old_mask + 1;
     for (uint32_t i = 0; i <= old_mask; i++) {
@@ -126,6 +139,7 @@ static struct tree_node *node_new(struct tree *tree, struct tree_node *parent, s
     if (!node) {
         return NULL;
     }
+    mem_hold(tree->node_size + level.n);
     memset(node, 0, tree->node_size);
     node->level = (uint8_t *)node + tree->node_size;
     memcpy(node->level, level.p, level.n);
@@ -195,7 +209,7 @@ void tree_prune(struct tree *tree, struct tree_node *node)
         if (node->next) {
             node->next->prev = node->prev;
         }
-        free(node);
+        node_free(tree, node);
         tree->count--;
         parent->uses--;
         node = parent;

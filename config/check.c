@@ -12,6 +12,7 @@
 #include "config/value.h"
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct where said(const struct where *seen, const char *name)
 {
@@ -322,6 +323,15 @@ static int settle_security(struct parser *p, struct draft *draft)
     return 0;
 }
 
+/* What clients may make the broker remember on a machine that is not the broker's alone. A 32-bit process has
+ * less to give than a large machine has. */
+static uint64_t half_of_memory(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    uint64_t half = pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size / 2 : 0;
+    return sizeof(void *) < 8 && half > 1u << 30 ? 1u << 30 : half;
+}
+
 static int settle_general(struct parser *p, const struct config_args *args)
 {
     struct config *config = p->config;
@@ -339,6 +349,9 @@ static int settle_general(struct parser *p, const struct config_args *args)
     config->securities[0].line = p->security_said.line;
     if (said(p->seen, "max_queued_messages").line && !said(p->seen, "max_queued_burst").line) {
         p->config->max_queued_burst = 0; /* who says a limit means it */
+    }
+    if (!said(p->seen, "memory_limit").line) {
+        p->config->memory_limit = half_of_memory();
     }
     if (!said(p->seen, "allow_anonymous").line) {
         config->securities[0].allow_anonymous = !p->listens;

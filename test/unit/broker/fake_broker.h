@@ -10,6 +10,7 @@
 #define BRAMBLE_TEST_FAKE_BROKER_H
 
 #include "broker/conn.h"
+#include "broker/mem.h"
 #include "fake_loop.h"
 #include "fake_storage.h"
 #include "fake_transport.h"
@@ -126,7 +127,7 @@ static inline int teardown(void **unused)
     acl_unref(rig.door.acl);
     fake_storage_free(&rig.storage);
     loop_free(loop);
-    return clean && msg_bytes() == 0 ? 0 : -1;
+    return clean && msg_bytes() == 0 && mem_held() == 0 ? 0 : -1;
 }
 
 /* ---- clients ---- */

@@ -673,6 +673,33 @@ static void a_full_turn_lets_the_input_rest(void **unused)
     assert_null(from->conn->input);
 }
 
+/* A topic that a great many filters match costs the others no more than any: after each such match come they.
+ */
+static void a_dear_match_is_a_full_turn(void **unused)
+{
+    (void)unused;
+    enum { LEVELS = 12, FILTERS = 1 << LEVELS };
+    struct client *to = client_up("to", true), *from = client_up("from", true);
+    for (unsigned mix = 0; mix < FILTERS; mix++) { /* a/a/a, a/a/+, a/+/a, a/+/+... */
+        char filter[2 * LEVELS];
+        for (int i = 0; i < LEVELS; i++) {
+            filter[2 * i] = mix >> i & 1 ? '+' : 'a';
+            filter[2 * i + 1] = '/';
+        }
+        assert_int_equal(subs_add(rig.broker.subs, to->conn->session, slice_of(filter, 2 * LEVELS - 1), 0),
+                         1);
+    }
+    for (int i = 0; i < 10; i++) {
+        send_publish(from, 0, "a/a/a/a/a/a/a/a/a/a/a/a", 0, 1);
+    }
+    from->t.port.events->readable(from->conn);
+    assert_in_range(rig.broker.turn_visits, TURN_VISITS, TURN_VISITS + 4 * FILTERS);
+    assert_in_range(rig.broker.counters.publish_received, 1, 9);
+    settle();
+    assert_int_equal(rig.broker.counters.publish_received, 10);
+    assert_int_equal(to->t.out_size, 10 * 28);
+}
+
 static void the_start_of_a_big_packet_may_rest_too(void **unused)
 {
     (void)unused;
@@ -874,6 +901,7 @@ int main(void)
         T(large_answers_go_on_in_the_next_turn),
         T(answers_that_nobody_takes_are_limited),
         T(a_full_turn_lets_the_input_rest),
+        T(a_dear_match_is_a_full_turn),
         T(the_start_of_a_big_packet_may_rest_too),
         T(a_part_of_what_rested_may_wait_for_its_end),
         T(it_may_end_while_its_input_rests),

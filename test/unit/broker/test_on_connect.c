@@ -320,6 +320,18 @@ static void sessions_are_limited(void **unused)
     expect_connack(CONNECT(V4 "\2\0\x3C\0\1c"), 0, 0);
 }
 
+static void sessions_count_for_the_memory_limit(void **unused)
+{
+    (void)unused;
+    struct client *a = client_up("a", false);
+    client_drop(a);
+    rig.config.memory_limit = mem_held() - 1;
+    expect_connack(CONNECT(V4 "\0\0\x3C\0\1b"), 0, CONNACK_UNAVAILABLE);
+    expect_connack(CONNECT(V4 "\0\0\x3C\0\1a"), 1, 0);
+    rig.config.memory_limit = mem_held() + 1;
+    expect_connack(CONNECT(V4 "\0\0\x3C\0\1b"), 0, 0);
+}
+
 static void nobody_takes_the_brokers_own_client_id(void **unused)
 {
     (void)unused;
@@ -499,6 +511,7 @@ int main(void)
         T(a_take_over_in_the_same_turn_works_too),
         T(another_user_does_not_get_the_session),
         T(sessions_are_limited),
+        T(sessions_count_for_the_memory_limit),
         T(nobody_takes_the_brokers_own_client_id),
         T(a_will_is_published_when_the_connection_breaks),
         T(a_will_is_published_on_silence_and_take_over),

@@ -202,7 +202,7 @@ static void memory_is_limited(void **unused)
     (void)unused;
     struct client *from = client_up("from", true), *to = client_up("to", true);
     subscribe(to, "t", 1);
-    rig.config.memory_limit = msg_bytes() + 5000;
+    rig.config.memory_limit = mem_held() + 5000;
     send_publish(from, 0, "t", 0, 100);
     send_publish(from, 0, "t", 0, 6000); /* dropped */
     settle();
@@ -214,6 +214,24 @@ static void memory_is_limited(void **unused)
     EXPECT(from, "");
     assert_true(from->t.closed); /* rather than acknowledged */
     EXPECT(to, "");
+}
+
+/* The block of a big packet is not even made. */
+static void a_large_message_beyond_memory_is_not_read(void **unused)
+{
+    (void)unused;
+    struct client *from = client_up("from", true), *to = client_up("to", true);
+    subscribe(to, "t", 0);
+    rig.config.memory_limit = mem_held() + 100000;
+    SEND(from, "\x30\xC0\x84\x3D\0\1t"); /* a million bytes */
+    settle();
+    assert_true(from->t.closed);
+    assert_true(rig.broker.memory_said);
+    from = client_up("from", true);
+    send_publish(from, 0, "t", 0, 10000);
+    settle();
+    assert_int_equal(to->t.out_size, 3 + 10000 + 3);
+    assert_false(rig.broker.memory_said); /* there is room, so the next time is news again */
 }
 
 static void the_mount_point_comes_and_goes(void **unused)
@@ -484,6 +502,7 @@ int main(void)
         T(what_is_denied_is_dropped),
         T(nobody_publishes_for_the_broker),
         T(memory_is_limited),
+        T(a_large_message_beyond_memory_is_not_read),
         T(the_mount_point_comes_and_goes),
         T(the_last_retained_message_stays),
         D(puback_waits_for_the_commit),

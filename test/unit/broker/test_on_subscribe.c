@@ -210,6 +210,29 @@ static void very_many_retained_messages_come_and_say_so(void **unused)
     assert_int_equal(rig.broker.sessions.dropped, 0);
 }
 
+static void subscriptions_count_for_the_memory_limit(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", true);
+    SEND(c, "\x82\x06\0\1\0\1a\0");
+    settle();
+    EXPECT(c, "\x90\3\0\1\0");
+    uint64_t before = mem_held();
+    rig.config.memory_limit = before;
+    SEND(c, "\x82\x0A\0\2\0\1b\0\0\1a\1"); /* one more, and one that it has */
+    settle();
+    EXPECT(c, "\x90\4\0\2\x80\1");
+    rig.config.memory_limit = before + 10000;
+    SEND(c, "\x82\x06\0\3\0\1b\0");
+    settle();
+    EXPECT(c, "\x90\3\0\3\0");
+    assert_true(mem_held() > before);
+    SEND(c, "\xA2\x05\0\4\0\1b");
+    settle();
+    EXPECT(c, "\xB0\2\0\4");
+    assert_int_equal(mem_held(), before);
+}
+
 /* A blocked client, or one that asks again and again, cannot make the broker grow, nor keep the loop from the
  * others. */
 static void retained_messages_are_bounded_all_the_same(void **unused)
@@ -402,6 +425,7 @@ int main(void)
         T(the_right_to_read_counts_for_retained_ones),
         T(the_right_of_the_publisher_counts_too),
         T(very_many_retained_messages_come_and_say_so),
+        T(subscriptions_count_for_the_memory_limit),
         T(retained_messages_are_bounded_all_the_same),
         T(looking_for_nothing_does_not_stop_the_loop),
         T(what_is_owed_is_bounded),

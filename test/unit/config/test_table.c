@@ -7,6 +7,7 @@
 #include "config/value.h"
 #include "test/unit/config/helper.h"
 #include <inttypes.h>
+#include <unistd.h>
 
 /* All options of mosquitto.conf(5) of 2.0 and 2.1, and those its parsers know besides. Written down here by
  * hand, so that a row lost from the table is found. */
@@ -220,7 +221,8 @@ static void defaults_of_general_options(void **state)
     assert_int_equal(c->max_keepalive, 0);
     assert_int_equal(c->global_max_connections, -1);
     assert_int_equal(c->global_max_clients, -1);
-    assert_int_equal(c->memory_limit, 0);
+    assert_int_equal(c->memory_limit,
+                     (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2);
     assert_false(c->queue_qos0_messages);
     assert_false(c->upgrade_outgoing_qos);
     assert_true(c->retain_available);
