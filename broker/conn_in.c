@@ -137,6 +137,15 @@ static bool too_large(struct conn *conn, const struct packet_frame *frame)
     return true;
 }
 
+/* HTTP, TLS and noise are told by their first byte; the rest need not come [MQTT-3.1.0-1]. */
+static void no_greeting(struct conn *conn, uint8_t first)
+{
+    uint8_t type = first >> 4;
+    conn_violation(conn, packet_name(type),
+                   type == PKT_CONNECT ? packet_error_text(PACKET_BAD_FLAGS)
+                                       : "the first packet must be CONNECT");
+}
+
 /* Parses packets until one is not complete, or the connection or the turn has had enough. Returns the bytes
  * used up; those of a packet that moved to a block count as used. */
 static size_t parse(struct conn *conn, const uint8_t *p, size_t n)
@@ -144,9 +153,8 @@ static size_t parse(struct conn *conn, const uint8_t *p, size_t n)
     size_t at = 0;
     while (at < n && may_parse(conn) && !conn->input_rests && !(at > 0 && turn_is_full(conn->broker))) {
         struct packet_frame frame;
-        if (conn->state == CONN_GREETING && p[at] >> 4 != PKT_CONNECT) {
-            /* HTTP, TLS and noise are told by their first byte; the rest need not come [MQTT-3.1.0-1] */
-            conn_violation(conn, packet_name(p[at] >> 4), "the first packet must be CONNECT");
+        if (conn->state == CONN_GREETING && p[at] != PKT_CONNECT << 4) {
+            no_greeting(conn, p[at]);
             break;
         }
         int framed = packet_frame(p + at, n - at, &frame);

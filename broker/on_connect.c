@@ -245,18 +245,35 @@ static void login(struct conn *conn, const struct packet_connect *connect)
 
 /* ---- what it asks for ---- */
 
+/* What of a will is not available here, or NULL. */
+static const char *unwanted(const struct conn *conn, const struct packet_will *will)
+{
+    const struct config *config = conn->broker->config;
+    if (topic_levels(will->topic) > config->max_topic_levels) {
+        return "its will's topic has too many levels";
+    }
+    if (config->message_size_limit && will->payload.n > config->message_size_limit) {
+        return "its will is larger than message_size_limit";
+    }
+    if (will->retain && !config->retain_available) {
+        return "its will is retained, and retained messages are not available here";
+    }
+    if (will->qos > broker_door(conn->broker, conn->who)->config->max_qos) {
+        return "the QoS of its will is higher than this listener allows";
+    }
+    return NULL;
+}
+
 static bool keep_will(struct conn *conn, const struct packet_connect *connect)
 {
     const struct config_listener *config = broker_door(conn->broker, conn->who)->config;
     const struct packet_will *will = &connect->will;
-    uint32_t limit = conn->broker->config->message_size_limit;
     if (!connect->has_will) {
         return true;
     }
-    if (will->qos > config->max_qos || (limit && will->payload.n > limit) ||
-        (will->retain && !conn->broker->config->retain_available) ||
-        topic_levels(will->topic) > conn->broker->config->max_topic_levels) {
-        refuse(conn, CONNACK_REFUSED, "its will asks for what is not available here");
+    const char *why = unwanted(conn, will);
+    if (why) {
+        refuse(conn, CONNACK_REFUSED, why);
         return false;
     }
     conn->will = msg_new_mounted(slice_str(config->mount_point), will->topic, will->payload, will->qos,
