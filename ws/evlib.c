@@ -8,8 +8,7 @@
  *
  * Timers: libwebsockets keeps a sorted list and says when the next one is due. ws_tick() asks, and runs what
  * is due. It is called at the end of a turn in which libwebsockets may have set a timer, and by one loop
- * timer; without connections that timer does not run. The same call serves input that libwebsockets has read
- * too much of (the first frames behind an upgrade, a second request behind the first).
+ * timer; without connections that timer does not run.
  *
  * The look-up table. libwebsockets indexes connections by descriptor when its table is as large as
  * RLIMIT_NOFILE, and searches a list for each call when it is told a smaller number. So the limit is lowered

@@ -10,8 +10,9 @@
  * libwebsockets the request is over at once; it waits to be writable before it looks at the next one, so they
  * do not overtake.
  *
- * The decoding of the path (%2e, /../, //) is libwebsockets'; as the look-up knows only exact names of loaded
- * files, nothing depends on it.
+ * Only requests that request.c found well formed come here; the others are refused by ws_http_refuse(), past
+ * libwebsockets. The decoding of the path (%2e, /../, //) is libwebsockets'; as the look-up knows only exact
+ * names of loaded files, nothing depends on it.
  */
 #include "broker/log.h"
 #include "broker/principal.h"
@@ -27,6 +28,8 @@ static const char security_headers[] = "Content-Security-Policy: default-src 'se
                                        "form-action 'self'; frame-ancestors 'none'\r\n"
                                        "X-Content-Type-Options: nosniff\r\n"
                                        "Referrer-Policy: no-referrer\r\n";
+
+enum { KEY_SIZE = 24 }; /* of Sec-WebSocket-Key: 16 bytes in base64 */
 
 struct answer {
     int status;
@@ -57,6 +60,8 @@ static const char *status_text(int status)
         return "Upgrade Required";
     case 431:
         return "Request Header Fields Too Large";
+    case 505:
+        return "HTTP Version Not Supported";
     default:
         return "Service Unavailable";
     }
@@ -261,25 +266,28 @@ int ws_http_request(struct ws_conn *conn, struct lws *wsi, const char *path, siz
     if (!admitted)
         return answer_error(conn, wsi, 503, "Retry-After: 1\r\nCache-Control: no-store\r\n", head, true,
                             "Too many connections; try again.\n");
-    if (!head && lws_hdr_total_length(wsi, WSI_TOKEN_GET_URI) == 0)
-        return answer_error(conn, wsi, 405, "Allow: GET, HEAD\r\nCache-Control: no-store\r\n", false, true,
-                            "Only GET and HEAD are served here.\n");
     if (!file)
         return answer_error(conn, wsi, 404, "Cache-Control: no-store\r\n", head, wants_close(wsi),
                             "Not found.\n");
     return http_file(conn, wsi, file, head);
 }
 
-void ws_http_too_large(struct ws_conn *conn)
+void ws_http_refuse(struct ws_conn *conn, int status)
 {
-    const struct answer answer = {.status = 431, .type = "text/plain", .extra = "", .close = true};
-    char header[1024];
-    size_t n = answer_header(&answer, header, sizeof header);
+    const char *extra = status == 405 ? "Allow: GET, HEAD\r\n" : "";
+    const struct answer answer = {.status = status,
+                                  .type = "text/plain; charset=utf-8",
+                                  .extra = extra,
+                                  .size = strlen(conn->why) + 1,
+                                  .close = true};
+    char text[1024];
+    size_t n = answer_header(&answer, text, sizeof text - sizeof conn->why);
 
-    ws_conn_why(conn, "the header of its HTTP request is larger than %zu bytes (websockets_headers_size)",
-                ws_site_headers_max(conn->site));
-    ws_conn_end(conn, -EMSGSIZE);
-    ws_conn_send(conn, header, n);
+    n += (size_t)snprintf(text + n, sizeof text - n, "%s\n", conn->why);
+    ws_conn_end(conn, status == 431 ? -EMSGSIZE : -EPROTO);
+    ws_conn_send(conn, text, n);
+    timer_start(conn->ws->loop, &conn->timer, WS_CLOSE_MS);
+    conn->kill = true;
 }
 
 /* --- upgrades --- */
@@ -290,6 +298,7 @@ static int upgrade_refuse(struct ws_conn *conn, struct lws *wsi, int status, con
 {
     struct principal *who = principal_new();
 
+    conn->asked = false;
     if (who)
         conn->below->ops->peer(conn->below, who);
     log_write(LOG_T_NOTICE, "WebSocket connection from %s:%u refused: %s", who ? who->address : "?",
@@ -320,10 +329,12 @@ int ws_http_upgrade(struct ws_conn *conn, struct lws *wsi, const char *protocol)
     if (!field(wsi, WSI_TOKEN_VERSION, value, sizeof value) || strcmp(value, "13") != 0)
         return upgrade_refuse(conn, wsi, 426, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
                               "its WebSocket version is not 13", "WebSocket version 13 is needed.\n");
-    if (!field(wsi, WSI_TOKEN_CONNECTION, value, sizeof value) || !list_has(value, "upgrade", true) ||
-        !lws_hdr_total_length(wsi, WSI_TOKEN_KEY) || !lws_hdr_total_length(wsi, WSI_TOKEN_HOST))
+    if (!field(wsi, WSI_TOKEN_HTTP, value, sizeof value) || strcmp(value, "HTTP/1.1") != 0 ||
+        !field(wsi, WSI_TOKEN_CONNECTION, value, sizeof value) || !list_has(value, "upgrade", true) ||
+        lws_hdr_total_length(wsi, WSI_TOKEN_KEY) != KEY_SIZE)
         return upgrade_refuse(conn, wsi, 400, "", "its upgrade request is not complete",
-                              "Connection: Upgrade, Host or Sec-WebSocket-Key is missing.\n");
+                              "HTTP/1.1, Connection: Upgrade or a Sec-WebSocket-Key of 16 bytes in base64 is "
+                              "missing.\n");
     if (!field(wsi, WSI_TOKEN_ORIGIN, value, sizeof value))
         value[0] = '\0';
     if (!ws_site_origin_allowed(conn->site, value[0] ? value : NULL)) {

@@ -80,8 +80,8 @@ static ssize_t ws_writev(struct transport *t, const struct iovec *iov, int iovcn
     struct ws_conn *conn = ws_conn_of(t);
     ssize_t taken;
 
-    if (conn->ended || !conn->wsi)
-        return conn->ended && conn->error < 0 ? conn->error : -EPIPE;
+    if (conn->ended)
+        return conn->error < 0 ? conn->error : -EPIPE;
     if (conn->state != WS_CONN_OPEN || !ws_conn_can_send(conn))
         return -EAGAIN;
     ws_conn_hold(conn);

@@ -1,14 +1,15 @@
 /*
  * ws_conn.c - the life of a connection of a websockets listener.
  *
- *   WS_CONN_NEW --start--> WS_CONN_BELOW --below is ready, adopted by libwebsockets--> WS_CONN_REQUEST
- * --upgraded--> WS_CONN_OPEN
- *                                                                                     \--plain request-->
- * WS_CONN_HTTP
+ *   WS_CONN_NEW --start--> WS_CONN_BELOW --below is ready--> WS_CONN_REQUEST --upgraded--> WS_CONN_OPEN
+ *                                                               \--plain request--> WS_CONN_HTTP --^
  *
- *   below.readable -> libwebsockets -> ws_conn_recv -> (frames) -> ws_conn_callback RECEIVE -> rx      \
- *   below.writable -> ws_conn_flush -> libwebsockets, if it waits to write                           >
- * ws_conn_deliver -> owner timer, deferred call /
+ *   below.readable -> ws_conn_gather: a request whose header is whole and good   \ -> libwebsockets ->
+ *                     (it is adopted by libwebsockets with the first one)        /    ws_conn_recv -> ...
+ *     ... request                                     -> ws_conn_callback -> http.c
+ *     ... frames, as far as they are good (frames.c)  -> ws_conn_callback RECEIVE -> rx
+ *   below.writable -> ws_conn_flush -> libwebsockets, if it waits to write
+ *   all of these, timer, deferred call -> ws_conn_deliver -> owner
  *
  * Flow control is done where libwebsockets reads: it is given no more bytes than rx has room for, and without
  * room below is not asked to read. So nothing piles up inside of libwebsockets.
@@ -24,7 +25,7 @@
 
 /* --- being freed --- */
 
-static void ws_conn_leave_http(struct ws_conn *conn)
+void ws_conn_leave_http(struct ws_conn *conn)
 {
     if (conn->state != WS_CONN_HTTP)
         return;
@@ -41,6 +42,7 @@ static void ws_conn_free(struct ws_conn *conn)
         ws_conn_leave_http(conn);
         ws_tick_soon(conn->ws); /* without connections it stops its timer */
     }
+    bytes_clear(&conn->in);
     bytes_clear(&conn->rx);
     bytes_clear(&conn->out);
     ws_site_unref(conn->site);
@@ -92,7 +94,7 @@ void ws_conn_kill(struct ws_conn *conn)
     ws_tick_soon(conn->ws);
 }
 
-static void ws_conn_close_below(struct ws_conn *conn)
+void ws_conn_close_below(struct ws_conn *conn)
 {
     struct transport *below = conn->below;
 
@@ -102,143 +104,6 @@ static void ws_conn_close_below(struct ws_conn *conn)
     timer_stop(conn->ws->loop, &conn->timer);
     ws_conn_drop_output(conn);
     below->ops->close(below);
-}
-
-/* --- what libwebsockets says --- */
-
-/* Something happened that the owner should know. The handler on the stack will tell it; if there is none
- * (libwebsockets' timers, input that it had read before), a deferred call does. */
-static void ws_conn_note(struct ws_conn *conn)
-{
-    if (conn->busy == 0)
-        ws_conn_deliver_later(conn);
-}
-
-void ws_conn_lws_wants(struct ws_conn *conn, int events, bool on)
-{
-    conn->lws_wants = on ? conn->lws_wants | events : conn->lws_wants & ~events;
-    ws_conn_note(conn);
-}
-
-/* libwebsockets is done with the descriptor. What is queued gets some time. */
-void ws_conn_lws_closed(struct ws_conn *conn)
-{
-    conn->lws_wants = 0;
-    if (ws_conn_can_send(conn))
-        ws_conn_close_below(conn);
-    else
-        timer_start(conn->ws->loop, &conn->timer, WS_CLOSE_MS);
-    ws_conn_note(conn);
-}
-
-static int ws_conn_refuse(struct ws_conn *conn, struct lws *wsi, enum lws_close_status status,
-                          const char *why)
-{
-    ws_conn_why(conn, "%s", why);
-    ws_conn_end(conn, -EPROTO);
-    lws_close_reason(wsi, status, NULL, 0);
-    return -1;
-}
-
-static int ws_conn_received(struct ws_conn *conn, struct lws *wsi, const void *data, size_t n)
-{
-    if (conn->ended)
-        return 0;
-    ws_conn_note(conn);
-    if (!lws_frame_is_binary(wsi))
-        return ws_conn_refuse(conn, wsi, LWS_CLOSE_STATUS_UNACCEPTABLE_OPCODE,
-                              "text frame received [MQTT-6.0.0-1]");
-    if (lws_get_reserved_bits(wsi)) /* built without extensions libwebsockets lets RSV1, "compressed", pass */
-        return ws_conn_refuse(conn, wsi, LWS_CLOSE_STATUS_PROTOCOL_ERR, "frame with reserved bits received");
-    /* ws_conn_room() sees to it that it fits; the rest of the read with the upgrade in it may come on top */
-    if (!bytes_add(&conn->rx, data, n, 2 * WS_RX_MAX))
-        return ws_conn_refuse(conn, wsi, LWS_CLOSE_STATUS_UNEXPECTED_CONDITION, "out of memory");
-    return 0;
-}
-
-static void ws_conn_peer_closes(struct ws_conn *conn, const unsigned char *code, size_t n)
-{
-    if (n >= 2)
-        ws_conn_why(conn, "closed by the client, WebSocket status %u", code[0] << 8 | code[1]);
-    ws_conn_end(conn, 0);
-    ws_conn_note(conn);
-}
-
-static void ws_conn_opened(struct ws_conn *conn)
-{
-    ws_conn_leave_http(conn); /* a page's connection that turned into a WebSocket */
-    conn->state = WS_CONN_OPEN;
-    timer_stop(conn->ws->loop, &conn->timer);
-    ws_conn_note(conn);
-}
-
-/* libwebsockets begins to close by itself: a frame was wrong, or one of the cases above that were noted
- * already. */
-static void ws_conn_dropped(struct ws_conn *conn)
-{
-    if (!conn->ended)
-        ws_conn_why(conn, "WebSocket protocol error");
-    ws_conn_end(conn, -EPROTO);
-    ws_conn_note(conn);
-}
-
-static void ws_conn_destroyed(struct ws_conn *conn)
-{
-    conn->wsi = NULL;
-    ws_conn_end(conn, -ECONNRESET);
-    ws_conn_note(conn);
-}
-
-int ws_conn_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
-{
-    struct ws_conn *conn;
-
-    (void)user;
-    switch (reason) {
-    case LWS_CALLBACK_SERVER_NEW_CLIENT_INSTANTIATED:
-    case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
-    case LWS_CALLBACK_HTTP:
-    case LWS_CALLBACK_FILTER_PROTOCOL_CONNECTION:
-    case LWS_CALLBACK_ESTABLISHED:
-    case LWS_CALLBACK_RECEIVE:
-    case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
-    case LWS_CALLBACK_WS_SERVER_DROP_PROTOCOL:
-    case LWS_CALLBACK_WSI_DESTROY:
-        break;
-    case LWS_CALLBACK_RAW_ADOPT:
-    case LWS_CALLBACK_RAW_RX:
-        return -1; /* method CONNECT: libwebsockets would leave HTTP for a raw stream */
-    default:
-        return 0; /* among them those that come without a connection */
-    }
-    conn = lws_get_opaque_user_data(wsi);
-    if (!conn)
-        return 0;
-    switch (reason) {
-    case LWS_CALLBACK_SERVER_NEW_CLIENT_INSTANTIATED:
-        conn->wsi = wsi;
-        return 0;
-    case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
-        return ws_http_upgrade(conn, wsi, in);
-    case LWS_CALLBACK_HTTP:
-        return ws_http_request(conn, wsi, in, len);
-    case LWS_CALLBACK_FILTER_PROTOCOL_CONNECTION:
-        return lws_get_protocol(wsi) == ws_protocols ? -1 : 0; /* ws_http_upgrade() leaves no such case */
-    case LWS_CALLBACK_ESTABLISHED:
-        ws_conn_opened(conn);
-        return 0;
-    case LWS_CALLBACK_RECEIVE:
-        return ws_conn_received(conn, wsi, in, len);
-    case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
-        ws_conn_peer_closes(conn, in, len);
-        return 0;
-    case LWS_CALLBACK_WS_SERVER_DROP_PROTOCOL:
-        ws_conn_dropped(conn);
-        return 0;
-    default: /* LWS_CALLBACK_WSI_DESTROY */
-        ws_conn_destroyed(conn);
-        return 0;
-    }
 }
 
 /* --- the owner --- */
@@ -272,6 +137,8 @@ void ws_conn_interest(struct ws_conn *conn)
     below->ops->want_read(below, ws_conn_may_read(conn));
     if (!ws_conn_can_send(conn) || (conn->lws_wants & LOOP_WRITE) || conn->want_write)
         below->ops->want_write(below, true);
+    if (ws_conn_has_input(conn) && ws_conn_may_read(conn))
+        ws_conn_deliver_later(conn);
 }
 
 void ws_conn_deliver(struct ws_conn *conn)
@@ -279,6 +146,8 @@ void ws_conn_deliver(struct ws_conn *conn)
     ws_conn_hold(conn);
     if (conn->kill && conn->ws)
         ws_conn_kill(conn);
+    if (conn->ended && !conn->wsi && conn->state > WS_CONN_BELOW && ws_conn_can_send(conn))
+        ws_conn_close_below(conn);
     if (!conn->orphan && ws_conn_tell_ready(conn)) {
         if (ws_conn_readable(conn))
             conn->t.events->readable(conn->t.owner);
@@ -293,12 +162,21 @@ void ws_conn_deliver(struct ws_conn *conn)
     ws_conn_release(conn);
 }
 
-static void ws_conn_on_defer(void *arg)
-{
-    ws_conn_deliver(arg);
-}
-
 /* --- events from below and timers --- */
+
+/* libwebsockets has not seen it: the close frame goes past it, and what still comes is not read. */
+static void ws_conn_bad_frame(struct ws_conn *conn)
+{
+    int code = conn->fault.code;
+    const unsigned char bye[] = {0x88, 2, (unsigned char)(code >> 8), (unsigned char)code};
+
+    if (!conn->ended) {
+        ws_conn_why(conn, "%s", conn->fault.text);
+        ws_conn_end(conn, -EPROTO);
+        ws_conn_send(conn, bye, sizeof bye);
+    }
+    conn->kill = true;
+}
 
 static void ws_conn_service(struct ws_conn *conn, short events)
 {
@@ -308,33 +186,40 @@ static void ws_conn_service(struct ws_conn *conn, short events)
     if (!conn->wsi)
         return;
     lws_service_fd(conn->ws->lws, &pfd);
+    if (conn->fault.code)
+        ws_conn_bad_frame(conn);
     if (!steady || conn->ended)
         ws_tick_soon(conn->ws);
 }
 
+/* The first request is whole: from now on libwebsockets knows the connection. Before, a client that says
+ * nothing, or nothing that makes sense, costs next to nothing. */
 static void ws_conn_adopt(struct ws_conn *conn)
 {
     lws_adopt_desc_t desc = {
         .vh = conn->ws->vhost,
         .type = LWS_ADOPT_SOCKET | LWS_ADOPT_HTTP,
         .opaque = conn,
+        .fd.sockfd = conn->fd,
     };
 
-    conn->state = WS_CONN_REQUEST;
-    conn->fd = conn->below->ops->fd(conn->below);
-    if (conn->fd < 0 || conn->fd >= conn->ws->max_fds) {
-        ws_conn_why(conn, "too many open descriptors for WebSocket (number %d, at most %d)", conn->fd,
-                    conn->ws->max_fds);
-        ws_conn_end(conn, -EMFILE);
-        return;
-    }
-    desc.fd.sockfd = conn->fd;
     lwsio_set(conn->fd, conn);
     if (!lws_adopt_descriptor_vhost_via_info(&desc)) {
         ws_conn_why(conn, "libwebsockets did not take the connection");
         ws_conn_end(conn, -ENOMEM);
     }
     ws_tick_soon(conn->ws);
+}
+
+static void ws_conn_begin(struct ws_conn *conn)
+{
+    conn->state = WS_CONN_REQUEST;
+    conn->fd = conn->below->ops->fd(conn->below);
+    if (conn->fd >= 0 && conn->fd < conn->ws->max_fds)
+        return;
+    ws_conn_why(conn, "too many open descriptors for WebSocket (number %d, at most %d)", conn->fd,
+                conn->ws->max_fds);
+    ws_conn_end(conn, -EMFILE);
 }
 
 static void ws_conn_below_ready(void *owner, int error)
@@ -344,7 +229,7 @@ static void ws_conn_below_ready(void *owner, int error)
 
     ws_conn_hold(conn);
     if (error == 0 && !conn->ended) {
-        ws_conn_adopt(conn);
+        ws_conn_begin(conn);
     } else if (error != 0) {
         why = conn->below->ops->why(conn->below);
         if (why)
@@ -355,6 +240,19 @@ static void ws_conn_below_ready(void *owner, int error)
     ws_conn_release(conn);
 }
 
+/* One portion of input. */
+static void ws_conn_read(struct ws_conn *conn)
+{
+    if (conn->state != WS_CONN_OPEN && !conn->header) {
+        ws_conn_gather(conn);
+        if (!conn->header || conn->ended)
+            return;
+    }
+    if (!conn->wsi)
+        ws_conn_adopt(conn);
+    ws_conn_service(conn, POLLIN);
+}
+
 static void ws_conn_below_readable(void *owner)
 {
     struct ws_conn *conn = owner;
@@ -362,7 +260,7 @@ static void ws_conn_below_readable(void *owner)
     ws_conn_hold(conn);
     for (int i = 0; i < WS_READS && ws_conn_may_read(conn); i++) {
         conn->read_full = false;
-        ws_conn_service(conn, POLLIN);
+        ws_conn_read(conn);
         if (!conn->read_full)
             break;
     }
@@ -384,10 +282,18 @@ static void ws_conn_below_writable(void *owner)
     }
     if ((conn->lws_wants & LOOP_WRITE) && ws_conn_can_send(conn))
         ws_conn_service(conn, POLLOUT);
-    if (!conn->wsi && conn->state > WS_CONN_BELOW && ws_conn_can_send(conn))
-        ws_conn_close_below(conn);
     ws_conn_deliver(conn);
     ws_conn_release(conn);
+}
+
+static void ws_conn_on_defer(void *arg)
+{
+    struct ws_conn *conn = arg;
+
+    if (ws_conn_has_input(conn) && ws_conn_may_read(conn))
+        ws_conn_below_readable(conn);
+    else
+        ws_conn_deliver(conn);
 }
 
 const struct transport_events ws_conn_below_events = {
@@ -423,7 +329,7 @@ void ws_conn_http_touch(struct ws_conn *conn)
     conn->state = WS_CONN_HTTP;
     TAILQ_INSERT_TAIL(&ws->http, conn, http);
     ws->http_count++;
-    conn->head = 0;
+    conn->asked = false;
     timer_start(ws->loop, &conn->timer, HTTP_IDLE_MS);
 }
 
@@ -453,6 +359,8 @@ void ws_conn_close(struct ws_conn *conn)
     conn->orphan = true;
     conn->want_read = conn->want_write = false;
     bytes_clear(&conn->rx);
+    bytes_clear(&conn->in);
+    conn->header = conn->seen = 0;
     if (conn->ws && conn->wsi) {
         if (conn->state != WS_CONN_OPEN) {
             ws_conn_kill(conn);

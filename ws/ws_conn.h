@@ -3,11 +3,13 @@
  *
  *     owner (a connection of the broker)   transport_ws.c   the port: read, writev, want_*, close
  *   ------------------------------------------------------------------------------------------------
- *     struct ws_conn                       ws_conn.c        life, readiness, what libwebsockets says
- *        |            \                    ws_conn_io.c     its bytes, and what bounds them
+ *     struct ws_conn                       ws_conn.c        life, readiness
+ *        |            \                    ws_conn_lws.c    what libwebsockets says
+ *        |             |                   ws_conn_io.c     its bytes, and what bounds them
  *        |             |  requests         http.c           plain HTTP, and whether an upgrade may be
  *     struct lws       |                   evlib.c          libwebsockets' "event library": us
  *        |             |                   lwsio.c          its recv, send, poll, shutdown, close
+ *        |   request.c, frames.c            input.h          what may reach libwebsockets at all
  *     below (tls or tcp)
  *
  * Two rules keep this simple. First: the owner is never called from within libwebsockets. Its callbacks only
@@ -23,6 +25,7 @@
 #include "broker/bytes.h"
 #include "broker/loop.h"
 #include "broker/transport.h"
+#include "ws/input.h"
 #include "ws/site.h"
 #include <libwebsockets.h>
 #include <poll.h>
@@ -66,8 +69,13 @@ struct ws_conn {
     bool broken;                /* below failed */
     bool kill;                  /* to be closed when libwebsockets has returned */
     bool corked;                /* frames are being put together: they leave when all are */
-    bool read_full;             /* the last recv() gave all that was asked for: there may be more */
-    size_t head;                /* bytes of the current request's header */
+    bool read_full;             /* the last read gave all that was asked for: there may be more */
+    bool asked;                 /* libwebsockets has a request that nobody has answered yet */
+    struct bytes in;            /* requests for libwebsockets, and what came behind an upgrade */
+    size_t seen;                /* bytes of it that were searched for the end of a header */
+    size_t header;              /* bytes of it that are a good header, for libwebsockets to read */
+    struct ws_frames frames;    /* once upgraded */
+    struct ws_fault fault;      /* what is wrong with them */
     struct bytes rx;            /* payload for the owner */
     struct bytes out;           /* for below */
     const unsigned char *tail;  /* the rest of a file (of site), behind out */
@@ -100,9 +108,6 @@ struct ws {
 
 extern const struct transport_events ws_conn_below_events;
 
-/* libwebsockets' callback, for all of its protocols. */
-int ws_conn_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len);
-
 /* Handlers that may end the connection are put between these two; ws_conn_release() frees it if all is over.
  */
 void ws_conn_hold(struct ws_conn *conn);
@@ -132,14 +137,23 @@ struct ws_conn *ws_conn_new(struct ws *ws, struct ws_site *site, struct transpor
 /* The owner goes away: says goodbye and lingers for a bounded time. */
 void ws_conn_close(struct ws_conn *conn);
 
+/* Closes below, at once. */
+void ws_conn_close_below(struct ws_conn *conn);
+
+/* It has become a plain HTTP connection, or shows life as one; or it is none any more. */
+void ws_conn_http_touch(struct ws_conn *conn);
+void ws_conn_leave_http(struct ws_conn *conn);
+
+/* --- ws_conn_lws.c --- */
+
+/* libwebsockets' callback, for all of its protocols. */
+int ws_conn_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len);
+
 /* libwebsockets has closed the descriptor. */
 void ws_conn_lws_closed(struct ws_conn *conn);
 
 /* For evlib.c: libwebsockets starts or stops to wait for events. */
 void ws_conn_lws_wants(struct ws_conn *conn, int events, bool on);
-
-/* It has become a plain HTTP connection, or shows life as one. */
-void ws_conn_http_touch(struct ws_conn *conn);
 
 /* --- ws_conn_io.c --- */
 
@@ -150,8 +164,12 @@ ssize_t ws_conn_send(struct ws_conn *conn, const void *buf, size_t n);
 void ws_conn_send_tail(struct ws_conn *conn, const unsigned char *data, size_t n);
 /* Nothing is queued. */
 bool ws_conn_can_send(const struct ws_conn *conn);
-/* libwebsockets wants to read, and may. */
+/* More of the client's bytes may be looked at. */
 bool ws_conn_may_read(const struct ws_conn *conn);
+/* There are such bytes here already, which no socket will announce. */
+bool ws_conn_has_input(const struct ws_conn *conn);
+/* Takes in what there is of a request. Once its header is whole and good conn->header says so. */
+void ws_conn_gather(struct ws_conn *conn);
 /* Sends what is queued. 1 when something went, 0 when nothing did, -1 when below is broken. */
 int ws_conn_flush(struct ws_conn *conn);
 /* Throws away what is queued. */
@@ -163,8 +181,8 @@ void ws_conn_drop_output(struct ws_conn *conn);
 int ws_http_request(struct ws_conn *conn, struct lws *wsi, const char *path, size_t n);
 /* An upgrade to protocol ("websocket"). 0: let it be; -1: it was refused and answered. */
 int ws_http_upgrade(struct ws_conn *conn, struct lws *wsi, const char *protocol);
-/* The header of a request is larger than websockets_headers_size: says so, past libwebsockets. */
-void ws_http_too_large(struct ws_conn *conn);
+/* What comes is no request that libwebsockets may see: says why(), past libwebsockets, and ends it. */
+void ws_http_refuse(struct ws_conn *conn, int status);
 
 /* --- evlib.c --- */
 

@@ -2,14 +2,16 @@
  * ws_conn_io.c - the bytes of a connection between libwebsockets and the transport below.
  *
  *     libwebsockets  --ws_conn_send-->  [out] [tail]  --ws_conn_flush-->  below
- *     libwebsockets  <--ws_conn_recv--  below, at most as much as rx has room for
+ *     libwebsockets  <--ws_conn_recv--  [in]  <--ws_conn_gather--  below, while it asks for pages
+ *     libwebsockets  <--ws_conn_recv--  below, at most as much as rx has room for, once it is upgraded
  *
  * Out: a frame is never given back in part, so what below does not take is queued (out), and nothing is added
  * before the queue is empty. A large file is not copied; what is left of it is behind the queue (tail).
  *
- * In: flow control is done here. libwebsockets is given no more bytes than rx has room for, and without room
- * below is not asked to read, so nothing piles up inside of libwebsockets. The size of a request's header is
- * limited here, too.
+ * In: libwebsockets gets whole headers of requests that request.c found good, one at a time and no byte of
+ * what comes behind; then frames as far as frames.c finds them good. Flow control is done here, too: it is
+ * given no more bytes than rx has room for, and without room below is not asked to read, so nothing piles up
+ * inside of libwebsockets.
  */
 #include "ws/ws_conn.h"
 #include <errno.h>
@@ -120,36 +122,108 @@ static size_t ws_conn_room(const struct ws_conn *conn)
 
 bool ws_conn_may_read(const struct ws_conn *conn)
 {
-    return conn->wsi && conn->below && (conn->lws_wants & LOOP_READ) && ws_conn_room(conn) > 0;
+    if (!conn->below || conn->fault.code)
+        return false;
+    if (!conn->wsi)
+        return conn->state == WS_CONN_REQUEST && !conn->ended; /* libwebsockets has yet to hear of it */
+    return (conn->lws_wants & LOOP_READ) && ws_conn_room(conn) > 0;
+}
+
+bool ws_conn_has_input(const struct ws_conn *conn)
+{
+    return conn->in.len > (conn->state == WS_CONN_OPEN || conn->header ? 0 : conn->seen);
+}
+
+/* What below has, in buf; notes its end and its errors. */
+static ssize_t ws_conn_read_below(struct ws_conn *conn, void *buf, size_t n)
+{
+    ssize_t got = conn->below->ops->read(conn->below, buf, n);
+
+    conn->read_full = got == (ssize_t)n;
+    if (got == 0)
+        ws_conn_end(conn, 0);
+    else if (got < 0 && got != -EAGAIN)
+        ws_conn_broken(conn, (int)got);
+    return got;
+}
+
+/* More of a request. False: there was none, and an end is dealt with. */
+static bool ws_conn_read_request(struct ws_conn *conn, size_t max)
+{
+    unsigned char buf[4096];
+    ssize_t got = ws_conn_read_below(conn, buf, max < sizeof buf ? max : sizeof buf);
+
+    if (got > 0 && !bytes_add(&conn->in, buf, (size_t)got, SIZE_MAX)) {
+        ws_conn_why(conn, "out of memory");
+        ws_conn_end(conn, -ENOMEM);
+    }
+    conn->kill |= conn->ended; /* libwebsockets need not know why */
+    return got > 0 && !conn->ended;
+}
+
+void ws_conn_gather(struct ws_conn *conn)
+{
+    size_t max = ws_site_headers_max(conn->site);
+    struct ws_fault wrong;
+    const char *front;
+
+    if (!ws_conn_has_input(conn) && !ws_conn_read_request(conn, max - conn->in.len))
+        return;
+    front = (const char *)bytes_front(&conn->in);
+    wrong = ws_request_begins((unsigned char)*front);
+    if (!wrong.code && (conn->header = ws_request_size(front, conn->in.len, conn->seen)))
+        wrong = ws_request_check(front, conn->header);
+    conn->seen = conn->in.len;
+    if (wrong.code) {
+        ws_conn_why(conn, "%s", wrong.text);
+        ws_http_refuse(conn, wrong.code);
+    } else if (!conn->header && conn->in.len >= max) {
+        ws_conn_why(conn, "the header of the HTTP request is larger than %zu bytes (websockets_headers_size)",
+                    max);
+        ws_http_refuse(conn, 431);
+    }
+}
+
+/* The next bytes that were taken in before; at most n. */
+static size_t ws_conn_take(struct ws_conn *conn, void *buf, size_t n)
+{
+    n = n < conn->in.len ? n : conn->in.len;
+    memcpy(buf, bytes_front(&conn->in), n);
+    bytes_drop(&conn->in, n);
+    conn->seen = 0;
+    conn->read_full = true;
+    return n;
+}
+
+static ssize_t ws_conn_recv_header(struct ws_conn *conn, void *buf, size_t n)
+{
+    if (conn->header == 0)
+        return -EAGAIN;
+    n = ws_conn_take(conn, buf, n < conn->header ? n : conn->header);
+    conn->header -= n;
+    conn->asked = true;
+    return (ssize_t)n;
+}
+
+static ssize_t ws_conn_recv_frames(struct ws_conn *conn, void *buf, size_t n)
+{
+    size_t room = ws_conn_room(conn), good;
+    ssize_t got;
+
+    if (room == 0 || conn->fault.code)
+        return -EAGAIN;
+    n = n < room ? n : room;
+    got = conn->in.len ? (ssize_t)ws_conn_take(conn, buf, n) : ws_conn_read_below(conn, buf, n);
+    if (got <= 0)
+        return got;
+    conn->fault = ws_frames_follow(&conn->frames, buf, (size_t)got, &good);
+    return good ? (ssize_t)good : -EAGAIN; /* what was good still counts; then ws_conn_service() ends it */
 }
 
 ssize_t ws_conn_recv(struct ws_conn *conn, void *buf, size_t n)
 {
-    size_t room = ws_conn_room(conn);
-    ssize_t got;
-
-    if (conn->state == WS_CONN_REQUEST || conn->state == WS_CONN_HTTP) {
-        size_t left = ws_site_headers_max(conn->site) - conn->head;
-        if (left == 0) {
-            ws_http_too_large(conn);
-            return -EMSGSIZE;
-        }
-        room = room < left ? room : left;
-    }
     if (conn->broken)
         return -ECONNRESET;
-    if (room == 0)
-        return -EAGAIN;
-    if (n > room)
-        n = room;
-    got = conn->below->ops->read(conn->below, buf, n);
-    conn->read_full = got == (ssize_t)n;
-    if (got == 0) {
-        ws_conn_end(conn, 0);
-    } else if (got < 0 && got != -EAGAIN) {
-        ws_conn_broken(conn, (int)got);
-    } else if (got > 0 && conn->state != WS_CONN_OPEN) {
-        conn->head += (size_t)got;
-    }
-    return got;
+    return conn->state == WS_CONN_OPEN ? ws_conn_recv_frames(conn, buf, n)
+                                       : ws_conn_recv_header(conn, buf, n);
 }

@@ -83,7 +83,7 @@ static void try_handshake(const char *request, const char *status, bool accepted
     free(head);
     WAIT_FOR(&rig, o.readies > 0);
     assert_int_equal(o.readies, 1);
-    assert_int_equal(o.error, accepted ? 0 : -ECONNRESET);
+    assert_true(accepted ? o.error == 0 : o.error < 0);
     if (!accepted)
         WAIT_END(&rig, &c);
     owner_free(&o);
