@@ -6,11 +6,7 @@
 #define BRAMBLE_AUTH_ACL_RULES_H
 
 #include "broker/acl.h"
-
-/* Adding to a table without memory leaves entry->hh.tbl NULL, instead of ending the program. */
-#define HASH_NONFATAL_OOM          1
-#define uthash_nonfatal_oom(entry) ((void)(entry))
-#include <uthash.h>
+#include "broker/hash.h"
 
 enum { ACL_TOPIC_MAX = 65535 };
 

@@ -14,13 +14,10 @@
 #include "auth/passwords.h"
 
 #include "auth/pwhash.h"
+#include "broker/hash.h"
 
 #include <sodium.h>
 #include <stdlib.h>
-
-#define HASH_NONFATAL_OOM          1
-#define uthash_nonfatal_oom(entry) ((void)(entry))
-#include <uthash.h>
 
 enum { USER_MAX = 65535 /* the longest string of MQTT */ };
 

@@ -58,6 +58,12 @@ struct session *session_new(struct sessions *sessions, const char *client_id, st
     session->who = who ? principal_ref(who) : NULL;
     session->clean = clean;
     HASH_ADD_KEYPTR(hh, sessions->by_id, session->client_id, strlen(session->client_id), session);
+    if (!session->hh.tbl) {
+        principal_unref(session->who);
+        free(session->client_id);
+        free(session);
+        return NULL;
+    }
     return session;
 }
 

@@ -12,12 +12,12 @@
 #ifndef BRAMBLE_SESSION_H
 #define BRAMBLE_SESSION_H
 
+#include "broker/hash.h"
 #include "broker/inbound.h"
 #include "broker/inflight.h"
 #include "broker/peer.h"
 #include "broker/principal.h"
 #include "broker/store.h"
-#include <uthash.h>
 
 struct subs;
 struct sub;
