@@ -17,12 +17,15 @@
 #include "broker/loop.h"
 #include "broker/clock.h"
 #include "broker/mailbox.h"
+#include "broker/reserve.h"
 #include <assert.h>
 #include <errno.h>
 #include <ev.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static_assert(sizeof(ev_io) <= sizeof(((struct watch *)0)->priv), "ev_io must fit into struct watch");
 static_assert(sizeof(ev_timer) <= sizeof(((struct timer *)0)->priv), "ev_timer must fit into struct timer");
@@ -202,6 +205,22 @@ static void loop_start_watchers(struct loop *loop)
     ev_async_start(loop->ev, &loop->async);
 }
 
+/* libev ends the program when it gets no descriptors for its wake-up pipe, so it is asked for only when there
+ * are. */
+static bool has_descriptors(void)
+{
+    int fds[4] = {-1, -1, -1, -1};
+    bool some = pipe2(fds, O_CLOEXEC) == 0 && pipe2(fds + 2, O_CLOEXEC) == 0;
+    int error = errno;
+
+    for (int i = 0; i < 4; i++) {
+        if (fds[i] >= 0)
+            close(fds[i]);
+    }
+    errno = error;
+    return some;
+}
+
 struct loop *loop_new(void)
 {
     struct loop *loop = calloc(1, sizeof *loop);
@@ -210,7 +229,8 @@ struct loop *loop_new(void)
         return NULL;
     defer_list_init(&loop->now);
     defer_list_init(&loop->later);
-    loop->ev = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV | EVFLAG_NOSIGMASK);
+    ev_set_allocator(reserve_realloc);
+    loop->ev = has_descriptors() ? ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV | EVFLAG_NOSIGMASK) : NULL;
     loop->mailbox = loop->ev ? mailbox_new(on_post, loop) : NULL;
     if (!loop->mailbox) {
         if (loop->ev)
