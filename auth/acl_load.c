@@ -232,6 +232,18 @@ static int load_rule(struct acl *acl, struct lines *lines, struct slice user, bo
     return 0;
 }
 
+/* The word is shown when it could be a slip of the pen. A password file or a key that was named as acl_file
+ * by mistake must not end up in the log. */
+static int not_a_rule(struct lines *lines, struct slice word, struct err *err)
+{
+    bool slip = word.n <= 20;
+    for (size_t i = 0; i < word.n && slip; i++)
+        slip = (word.p[i] | 0x20) >= 'a' && (word.p[i] | 0x20) <= 'z';
+    if (slip)
+        return lines_fail(lines, err, "\"%.*s\" is not topic, pattern or user", SLICE_ARG(word));
+    return lines_fail(lines, err, "the line does not begin with topic, pattern or user");
+}
+
 /* user: the name of the section that the line stands in, with room for a longest line; user_n its length. */
 static int load_line(struct acl *acl, struct lines *lines, struct slice line, uint8_t *user, size_t *user_n,
                      struct err *err)
@@ -247,7 +259,7 @@ static int load_line(struct acl *acl, struct lines *lines, struct slice line, ui
     if (is(word, "topic") || is(word, "pattern"))
         return load_rule(acl, lines, slice_of(user, *user_n), is(word, "pattern"), rest, err);
     if (!is(word, "user"))
-        return lines_fail(lines, err, "\"%.*s\" is not topic, pattern or user", SLICE_ARG(shown(word)));
+        return not_a_rule(lines, word, err);
     struct slice name = lines_trim(rest);
     if (name.n == 0)
         return lines_fail(lines, err, "no user name");
@@ -269,6 +281,8 @@ static int load(struct acl *acl, struct lines *lines, struct err *err)
             got = -1;
             break;
         }
+    if (got == 0 && lines_unfinished(lines))
+        lines_warn(lines, "the last line has no end: is the file complete?");
     free(user);
     return got;
 }

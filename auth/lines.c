@@ -19,6 +19,7 @@ struct lines {
     const char *path;
     FILE *file;
     unsigned number;
+    bool unfinished;
     uint8_t buf[LINES_MAX];
     char io[4096]; /* stdio's buffer, here so that it is wiped too */
 };
@@ -91,8 +92,14 @@ int lines_next(struct lines *lines, struct slice *line, struct err *err)
     }
     if (ferror(lines->file))
         return lines_fail(lines, err, "%s", strerror(errno));
+    lines->unfinished = c == EOF && n > 0;
     *line = slice_of(lines->buf, n);
     return 1;
+}
+
+bool lines_unfinished(const struct lines *lines)
+{
+    return lines->unfinished;
 }
 
 unsigned lines_number(const struct lines *lines)

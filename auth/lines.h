@@ -23,6 +23,9 @@ void lines_close(struct lines *lines);
 /* 1 and a line that is valid until the next call; 0 at the end; -1 with err. */
 int lines_next(struct lines *lines, struct slice *line, struct err *err);
 
+/* Whether the line that was read last is the last one and has no newline, as in a file that was cut off. */
+bool lines_unfinished(const struct lines *lines);
+
 /* The number of the line that was read last, from 1. */
 unsigned lines_number(const struct lines *lines);
 

@@ -23,6 +23,12 @@
 enum config_protocol { PROTOCOL_MQTT, PROTOCOL_WEBSOCKETS };
 enum config_domain { DOMAIN_ANY, DOMAIN_IPV4, DOMAIN_IPV6 };
 
+/* Where something was said, for messages; NULL and 0: nowhere. The name belongs to config.files. */
+struct config_place {
+    const char *file;
+    int line;
+};
+
 /* Who may connect. One for all listeners, or one each where they differ. */
 struct config_security {
     bool allow_anonymous; /* already resolved: false by default; true for `-p PORT` or a file without any
@@ -31,8 +37,7 @@ struct config_security {
     char *auto_id_prefix; /* default "auto-" */
     char *password_file;
     char *acl_file;
-    const char *file; /* where it was said, for messages; NULL and 0 for the defaults */
-    int line;
+    struct config_place password_file_at, acl_file_at;
 };
 
 struct config_listener {
@@ -120,6 +125,7 @@ struct config {
     bool quiet;
     char *pid_file;
     char *user; /* to become when started as root; default "mosquitto"-like: "bramble" */
+    struct config_place log_file_at, pid_file_at, user_at;
 
     char *path;   /* the file, or NULL */
     char **files; /* every file that was read; the `file` pointers above point into it */
@@ -151,6 +157,10 @@ struct config *config_load(const struct config_args *args, void (*warn)(void *ct
                            void *ctx, struct err *err);
 /* NULL is allowed. */
 void config_free(struct config *config);
+
+/* Puts "file:line: Error: directive: " before the reason in err, when the directive was said somewhere.
+ * Returns -1. */
+int config_blame(struct config_place at, const char *directive, struct err *err);
 
 /* What differs between two configurations and cannot change while running ("port of the listener at
  * FILE:LINE", ...), one call of say() each. Everything else is taken over by the swap. */

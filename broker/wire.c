@@ -29,6 +29,7 @@ struct wiring {
     size_t securities;
     struct passwords **passwords; /* by security */
     struct acl **acls;
+    struct passwords **before; /* by listener: room for those that this one replaces */
 };
 
 struct wire {
@@ -40,22 +41,13 @@ struct wire {
 
 /* ---- loading ---- */
 
-/* Which line of the configuration named the file that is wrong. */
-static int blame(const struct config_security *security, const char *directive, struct err *err)
-{
-    struct err why = *err;
-    return security->file
-               ? err_set(err, "%s:%d: Error: %s: %s", security->file, security->line, directive, why.text)
-               : -1;
-}
-
 static int load_security(struct wiring *w, size_t i, const struct config_security *security, struct err *err)
 {
     if (security->password_file && !(w->passwords[i] = passwords_load(security->password_file, err))) {
-        return blame(security, "password_file", err);
+        return config_blame(security->password_file_at, "password_file", err);
     }
     if (security->acl_file && !(w->acls[i] = acl_load(security->acl_file, err))) {
-        return blame(security, "acl_file", err);
+        return config_blame(security->acl_file_at, "acl_file", err);
     }
     return 0;
 }
@@ -78,8 +70,9 @@ struct wiring *wire_load(const struct config *config, struct err *err)
         w->stacks = calloc(config->listener_count, sizeof *w->stacks);
         w->passwords = calloc(config->security_count, sizeof(struct passwords *));
         w->acls = calloc(config->security_count, sizeof(struct acl *));
+        w->before = calloc(config->listener_count, sizeof(struct passwords *));
     }
-    if (!w || !w->stacks || !w->passwords || !w->acls) {
+    if (!w || !w->stacks || !w->passwords || !w->acls || !w->before) {
         err_set(err, "Error: out of memory for the configuration's files");
         wire_unload(w);
         return NULL;
@@ -116,6 +109,7 @@ void wire_unload(struct wiring *w)
     free(w->stacks);
     free(w->passwords);
     free(w->acls);
+    free(w->before);
     free(w);
 }
 
@@ -148,8 +142,11 @@ struct wire *wire_new(struct broker *broker, struct err *err)
         return NULL;
     }
     wire->broker = broker;
+    broker->doors = calloc(config->listener_count, sizeof *broker->doors);
+    broker->door_count = broker->doors ? config->listener_count : 0;
     broker->hasher = hasher_new(loop_mailbox(broker->loop), threads(config->auth_threads), LOGINS_WAITING);
-    bool ok = broker->hasher || err_set(err, "Error: cannot start the threads that check passwords") == 0;
+    bool ok = broker->doors || err_set(err, "Error: out of memory for the listeners") == 0;
+    ok = ok && (broker->hasher || err_set(err, "Error: cannot start the threads that check passwords") == 0);
     if (ok && any_listener(config, true)) {
         wire->tls =
             tls_new(broker->loop, threads(config->tls_threads), HANDSHAKES_WAITING, handshake_ms, err);
@@ -261,28 +258,18 @@ static void end_rights(struct broker *broker, struct passwords **before)
 void wire_use(struct wire *wire, struct wiring *wiring, struct config *config)
 {
     struct broker *broker = wire->broker;
-    bool first = !broker->doors;
-    if (first) {
-        broker->door_count = config->listener_count;
-        broker->doors = calloc(broker->door_count, sizeof *broker->doors);
-    }
-    struct passwords **before = calloc(broker->door_count, sizeof *before);
-    if (!broker->doors || !before) {
-        log_write(LOG_T_ERROR, "Out of memory for the listeners: the configuration is not used.");
-        abort();
-    }
     struct wiring *old = wire->wiring;
     wire->wiring = wiring;
     broker->config = config;
     broker_use_limits(broker);
-    use_doors(wire, before);
-    if (!first) {
-        end_rights(broker, before);
+    use_doors(wire, wiring->before);
+    if (old) {
+        end_rights(broker, wiring->before);
     }
     for (size_t i = 0; i < broker->door_count; i++) {
-        passwords_unref(before[i]);
+        passwords_unref(wiring->before[i]);
+        wiring->before[i] = NULL;
     }
-    free(before);
     wire_unload(old);
 }
 

@@ -14,14 +14,14 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct where said(const struct where *seen, const char *name)
+static struct config_place said(const struct config_place *seen, const char *name)
 {
     return seen[directive_index(directive_find(name))];
 }
 
-static struct where where_of(const struct draft *draft)
+static struct config_place where_of(const struct draft *draft)
 {
-    return (struct where){draft->listener.file, draft->listener.line};
+    return (struct config_place){draft->listener.file, draft->listener.line};
 }
 
 /* ---- bridges ---- */
@@ -75,16 +75,53 @@ static void drop_fallback(struct parser *p)
     }
 }
 
+/* Options that keep somebody out, said before any listener of a file that has some: they would guard nothing
+ * but one more listener on port 1883, and the ones that were meant stood open. */
+static int check_fallback(struct parser *p)
+{
+    static const char *const guards[] = {
+        "bind_interface",
+        "cafile",
+        "capath",
+        "certfile",
+        "ciphers",
+        "ciphers_tls1.3",
+        "crlfile",
+        "keyfile",
+        "require_certificate",
+        "tls_version",
+        "use_identity_as_username",
+        "use_subject_as_username",
+        "use_username_as_clientid",
+    };
+
+    for (size_t i = 0; i < sizeof guards / sizeof guards[0]; i++) {
+        struct config_place at = said(p->fallback->seen, guards[i]);
+
+        if (at.line) {
+            return parser_fail(
+                p, at,
+                "'%s' comes before any 'listener' of its file, so the listeners of this configuration "
+                "would not have it: put it below the one that it is for.",
+                guards[i]);
+        }
+    }
+    return 0;
+}
+
 static int settle_fallback(struct parser *p, int port)
 {
-    struct where file = {p->config->path, 0};
+    struct config_place file = {p->config->path, 0};
     struct config_listener *listener;
 
     if (p->fallback && p->fallback->implied && p->listens && says_nothing(p->fallback)) {
         drop_fallback(p);
     }
+    if (p->fallback && p->fallback->implied && p->listens && check_fallback(p)) {
+        return -1;
+    }
     if (!p->listens && !p->fallback) {
-        p->fallback = parser_add(p, (struct where){NULL, 0});
+        p->fallback = parser_add(p, (struct config_place){NULL, 0});
         if (!p->fallback) {
             return -1;
         }
@@ -269,12 +306,19 @@ static int clone_security(struct config_security *to, const struct config_securi
                : 0;
 }
 
+static void security_places(struct config_security *security, const struct config_place *seen)
+{
+    security->password_file_at = said(seen, "password_file");
+    security->acl_file_at = said(seen, "acl_file");
+}
+
 /* What the listener's clients meet; and whether that can be what was meant. */
 static void warn_security(struct parser *p, const struct draft *draft, bool explicit_anonymous)
 {
     const struct config_security *security = draft->listener.security;
     bool certificate = draft->listener.use_identity_as_username || draft->listener.use_subject_as_username;
-    struct where where = draft->listener.file ? where_of(draft) : (struct where){p->config->path, 0};
+    struct config_place where =
+        draft->listener.file ? where_of(draft) : (struct config_place){p->config->path, 0};
 
     if (security->allow_anonymous && security->password_file && !explicit_anonymous) {
         parser_warn(p, where,
@@ -296,7 +340,7 @@ static int settle_security(struct parser *p, struct draft *draft)
     struct config *config = p->config;
     bool own = config->per_listener_settings;
     bool anonymous_said = said(own ? draft->seen : p->seen, "allow_anonymous").line != 0;
-    struct where anonymous = said(draft->seen, "listener_allow_anonymous");
+    struct config_place anonymous = said(draft->seen, "listener_allow_anonymous");
     struct config_security *security = &config->securities[0];
 
     if (own || anonymous.line || draft->override.auto_id_prefix) {
@@ -304,8 +348,9 @@ static int settle_security(struct parser *p, struct draft *draft)
         if (clone_security(security, own ? &draft->security : &config->securities[0])) {
             return parser_no_memory(p);
         }
-        security->file = draft->listener.file;
-        security->line = draft->listener.line;
+        if (own) {
+            security_places(security, draft->seen);
+        }
     }
     if (own && !anonymous_said) {
         security->allow_anonymous = !p->listens;
@@ -345,8 +390,9 @@ static int settle_general(struct parser *p, const struct config_args *args)
     config->security_count = 1;
     config->securities[0] = p->security;
     p->security = nothing;
-    config->securities[0].file = p->security_said.file;
-    config->securities[0].line = p->security_said.line;
+    security_places(&config->securities[0], p->seen);
+    config->pid_file_at = said(p->seen, "pid_file");
+    config->user_at = said(p->seen, "user");
     if (said(p->seen, "max_queued_messages").line && !said(p->seen, "max_queued_burst").line) {
         p->config->max_queued_burst = 0; /* who says a limit means it */
     }

@@ -68,6 +68,15 @@ void config_free(struct config *config)
     free(config);
 }
 
+int config_blame(struct config_place at, const char *directive, struct err *err)
+{
+    struct err why = *err;
+    char place[PLACE_MAX];
+
+    place_text(at, place, sizeof place);
+    return at.file ? err_set(err, "%sError: %s: %s", place, directive, why.text) : -1;
+}
+
 /* ---- compare ---- */
 
 struct diff {

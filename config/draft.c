@@ -10,7 +10,7 @@
 /* ---- messages ---- */
 
 /* The end of a long path says more than its beginning, and the reason must fit as well. */
-static void where_text(struct where where, char *text, size_t size)
+void place_text(struct config_place where, char *text, size_t size)
 {
     size_t n = where.file ? strlen(where.file) : 0;
     const char *from = n > 200 ? where.file + n - 200 : where.file;
@@ -24,21 +24,21 @@ static void where_text(struct where where, char *text, size_t size)
     }
 }
 
-int parser_fail(struct parser *p, struct where where, const char *fmt, ...)
+int parser_fail(struct parser *p, struct config_place where, const char *fmt, ...)
 {
-    char place[240], reason[400];
+    char place[PLACE_MAX], reason[400];
     va_list ap;
 
     va_start(ap, fmt);
     vsnprintf(reason, sizeof reason, fmt, ap);
     va_end(ap);
-    where_text(where, place, sizeof place);
+    place_text(where, place, sizeof place);
     return err_set(p->err, "%sError: %s", place, reason);
 }
 
-void parser_warn(struct parser *p, struct where where, const char *fmt, ...)
+void parser_warn(struct parser *p, struct config_place where, const char *fmt, ...)
 {
-    char place[240], reason[400], text[700];
+    char place[PLACE_MAX], reason[400], text[700];
     va_list ap;
 
     if (!p->warn) {
@@ -47,14 +47,14 @@ void parser_warn(struct parser *p, struct where where, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(reason, sizeof reason, fmt, ap);
     va_end(ap);
-    where_text(where, place, sizeof place);
+    place_text(where, place, sizeof place);
     snprintf(text, sizeof text, "%sWarning: %s", place, reason);
     p->warn(p->ctx, text);
 }
 
 int parser_no_memory(struct parser *p)
 {
-    return parser_fail(p, (struct where){NULL, 0}, "Out of memory.");
+    return parser_fail(p, (struct config_place){NULL, 0}, "Out of memory.");
 }
 
 /* ---- drafts ---- */
@@ -85,7 +85,7 @@ void scope_free(enum directive_scope scope, void *base)
     }
 }
 
-struct draft *parser_add(struct parser *p, struct where where)
+struct draft *parser_add(struct parser *p, struct config_place where)
 {
     struct draft **more = realloc(p->drafts, (p->draft_count + 1) * sizeof *more);
     struct draft *draft = calloc(1, sizeof *draft);
@@ -99,8 +99,8 @@ struct draft *parser_add(struct parser *p, struct where where)
         return NULL;
     }
     p->drafts[p->draft_count++] = draft;
-    draft->listener.file = draft->security.file = where.file;
-    draft->listener.line = draft->security.line = where.line;
+    draft->listener.file = where.file;
+    draft->listener.line = where.line;
     draft->seen = calloc(directive_count, sizeof *draft->seen);
     if (!draft->seen || scope_default(SCOPE_LISTENER, &draft->listener) ||
         scope_default(SCOPE_SECURITY, &draft->security)) {

@@ -25,7 +25,7 @@ enum { LINE_MAX_BYTES = 65536 };
 /* One file being read. */
 struct reader {
     struct parser *p;
-    struct where here;
+    struct config_place here;
     struct draft *listener; /* the latest of this file */
     bool bridge;            /* a `connection` was said in this file */
     bool included;
@@ -228,7 +228,8 @@ static int apply_special(struct reader *r, const struct directive *d, const char
 /* ---- the other directives ---- */
 
 /* Finds the struct that an option of this scope goes into now, and where it was said before. */
-static void *option_base(struct reader *r, const struct directive *d, const char *name, struct where **seen)
+static void *option_base(struct reader *r, const struct directive *d, const char *name,
+                         struct config_place **seen)
 {
     struct parser *p = r->p;
     struct draft *draft = r->listener;
@@ -261,11 +262,53 @@ static void *option_base(struct reader *r, const struct directive *d, const char
     return d->scope == SCOPE_OVERRIDE ? (void *)&draft->override : (void *)&draft->listener;
 }
 
+/* The same directive again. 1: there is nothing left to do; 0: it is to be set; -1: refused. */
+static int said_again(struct reader *r, const struct directive *d, const void *base, const char *name,
+                      char *text, struct config_place before)
+{
+    struct err reason;
+    bool same;
+
+    if (value_is_text(d)) {
+        return parser_fail(r->p, r->here,
+                           "Duplicate '%s' value in configuration (the first is at %.150s:%d).", name,
+                           before.file, before.line);
+    }
+    if (!value_must_agree(d)) {
+        if (!value_adds_up(d)) {
+            parser_warn(r->p, r->here, "'%s' was said before, at %.150s:%d: this one counts.", name,
+                        before.file, before.line);
+        }
+        return 0;
+    }
+    if (value_agrees(d, base, name, text, &same, &reason)) {
+        return parser_fail(r->p, r->here, "%s", reason.text);
+    }
+    if (!same) {
+        return parser_fail(r->p, r->here, "'%s' was said before with another value, at %.150s:%d.", name,
+                           before.file, before.line);
+    }
+    return 1;
+}
+
+/* log_dest may be said several times; only one of them names the file. */
+static void remember_log_file(struct reader *r)
+{
+    struct config *config = r->p->config;
+
+    if (!config->log_file) {
+        config->log_file_at = (struct config_place){NULL, 0};
+    } else if (!config->log_file_at.line) {
+        config->log_file_at = r->here;
+    }
+}
+
 static int apply_option(struct reader *r, const struct directive *d, const char *name, char *text)
 {
-    struct where *seen, *before;
+    struct config_place *seen, *before;
     struct err reason;
     void *base;
+    int again;
 
     /* Empty first: it says more than that a listener is missing. */
     if (*text == '\0') {
@@ -277,19 +320,17 @@ static int apply_option(struct reader *r, const struct directive *d, const char 
         return -1;
     }
     before = &seen[directive_index(d)];
-    if (before->line && value_is_text(d)) {
-        return parser_fail(r->p, r->here,
-                           "Duplicate '%s' value in configuration (the first is at %.150s:%d).", name,
-                           before->file, before->line);
+    again = before->line ? said_again(r, d, base, name, text, *before) : 0;
+    if (again) {
+        return again < 0 ? -1 : 0;
     }
     if (value_set(d, base, name, text, before->line != 0, &reason)) {
         return parser_fail(r->p, r->here, "%s", reason.text);
     }
-    if (before->line && !value_adds_up(d)) {
-        parser_warn(r->p, r->here, "'%s' was said before, at %.150s:%d: this one counts.", name, before->file,
-                    before->line);
-    }
     *before = r->here;
+    if (d->type == TYPE_LOG_DEST) {
+        remember_log_file(r);
+    }
     return 0;
 }
 
@@ -324,7 +365,7 @@ static int apply_accepted(struct reader *r, const struct directive *d, const cha
 static int apply_bridge(struct reader *r, const char *name, const char *text)
 {
     struct parser *p = r->p;
-    struct where *more;
+    struct config_place *more;
 
     if (strcmp(name, "connection") != 0) {
         if (!r->bridge) {
@@ -349,6 +390,16 @@ static int apply_bridge(struct reader *r, const char *name, const char *text)
     return 0;
 }
 
+/* A password file or a key given as configuration by mistake must not end up in the log, so only what could
+ * have been meant as a name is shown. */
+static bool like_a_name(const char *name)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-=";
+    size_t n = strlen(name);
+
+    return n <= 40 && strspn(name, letters) == n;
+}
+
 static int unknown(struct reader *r, const char *name)
 {
     const char *nearest = directive_nearest(name);
@@ -356,6 +407,10 @@ static int unknown(struct reader *r, const char *name)
     if (nearest) {
         return parser_fail(r->p, r->here, "Unknown configuration variable '%.60s'. Did you mean '%s'?", name,
                            nearest);
+    }
+    if (!like_a_name(name)) {
+        return parser_fail(r->p, r->here,
+                           "Unknown configuration variable (not shown here: is this a configuration file?).");
     }
     return parser_fail(r->p, r->here, "Unknown configuration variable '%.60s'.", name);
 }
@@ -446,6 +501,9 @@ static int read_lines(struct reader *r, char *data, size_t size)
         if (read_line(r, at, n)) {
             return -1;
         }
+        if (!newline && !strchr("#", at[strspn(at, " \t")])) {
+            parser_warn(r->p, r->here, "The last line has no end: is the file complete?");
+        }
         at += n + 1;
     }
     return 0;
@@ -453,10 +511,13 @@ static int read_lines(struct reader *r, char *data, size_t size)
 
 /* ---- files ---- */
 
-static int check_file(struct parser *p, struct where where, const struct stat *st, bool included)
+static int check_file(struct parser *p, struct config_place where, const struct stat *st, bool included)
 {
     if (S_ISDIR(st->st_mode)) {
         return parser_fail(p, where, "Config file is a directory.");
+    }
+    if (!S_ISREG(st->st_mode) && !S_ISCHR(st->st_mode)) {
+        return parser_fail(p, where, "Config file is no file, but a pipe, a socket or a device.");
     }
     if (included && st->st_dev == p->main_dev && st->st_ino == p->main_ino) {
         return parser_fail(p, where,
@@ -481,7 +542,7 @@ static int read_file(struct parser *p, const char *path, bool included)
     if (!r.here.file) {
         return parser_no_memory(p);
     }
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK); /* nobody may write into a pipe */
     if (fd < 0 || fstat(fd, &st) < 0) {
         rc = parser_fail(p, r.here, "Unable to open config file: %s.", strerror(errno));
         if (fd >= 0) {

@@ -17,30 +17,29 @@
 #include "config/table.h"
 #include <sys/types.h>
 
-/* A place in a file; line 0: nowhere. The file's name belongs to config.files. */
-struct where {
-    const char *file;
-    int line;
-};
+enum { PLACE_MAX = 240 };
+
+/* "file:line: ", or "" for nowhere. The end of a long path is shown, so that a reason fits behind it. */
+void place_text(struct config_place at, char *text, size_t size);
 
 struct draft {
     struct config_listener listener;
     struct config_security security; /* what was said with per_listener_settings */
     struct config_security override; /* listener_allow_anonymous, listener_auto_id_prefix */
-    struct where *seen;              /* by directive_index() */
+    struct config_place *seen;       /* by directive_index() */
     bool implied;                    /* the default listener, not (yet) said by port or bind_address */
 };
 
 struct parser {
     struct config *config;
     struct config_security security; /* the general one */
-    struct where *seen;              /* by directive_index() */
+    struct config_place *seen;       /* by directive_index() */
     struct draft **drafts;
     size_t draft_count;
-    struct draft *fallback;     /* the default listener, one of drafts; NULL: nobody wanted one */
-    bool listens;               /* listener, port or bind_address was said */
-    struct where security_said; /* the first security option without per_listener_settings */
-    struct where *bridges;      /* where a `connection` was said */
+    struct draft *fallback;            /* the default listener, one of drafts; NULL: nobody wanted one */
+    bool listens;                      /* listener, port or bind_address was said */
+    struct config_place security_said; /* the first security option without per_listener_settings */
+    struct config_place *bridges;      /* where a `connection` was said */
     size_t bridge_count;
     dev_t main_dev; /* the main file, to find it again in an include_dir */
     ino_t main_ino;
@@ -54,14 +53,14 @@ struct parser {
 int parser_read(struct parser *p, const char *path);
 
 /* A new listener with the defaults, appended to the drafts; NULL without memory. */
-struct draft *parser_add(struct parser *p, struct where where);
+struct draft *parser_add(struct parser *p, struct config_place where);
 
 /* Sets the error "file:line: Error: ..." and returns -1. */
-int parser_fail(struct parser *p, struct where where, const char *fmt, ...)
+int parser_fail(struct parser *p, struct config_place where, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* Passes on "file:line: Warning: ..." */
-void parser_warn(struct parser *p, struct where where, const char *fmt, ...)
+void parser_warn(struct parser *p, struct config_place where, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
 int parser_no_memory(struct parser *p);

@@ -38,13 +38,14 @@ int read_folder(const char *path, char ***names, size_t *count)
 {
     DIR *dir = opendir(path);
     const struct dirent *entry;
+    int error;
 
     *names = NULL;
     *count = 0;
     if (!dir) {
         return -1;
     }
-    while ((entry = readdir(dir))) {
+    while ((errno = 0, entry = readdir(dir))) {
         size_t n = strlen(entry->d_name);
         char **more;
 
@@ -63,7 +64,13 @@ int read_folder(const char *path, char ***names, size_t *count)
         }
         (*count)++;
     }
+    error = errno;
     closedir(dir);
+    if (error) { /* what is missing may be what keeps others out */
+        read_names_free(*names, *count);
+        errno = error;
+        return -1;
+    }
     if (*count > 0) {
         qsort(*names, *count, sizeof **names, compare_names);
     }

@@ -23,7 +23,7 @@ enum directive_scope { SCOPE_GENERAL, SCOPE_LISTENER, SCOPE_DECLARED, SCOPE_SECU
 enum directive_type {
     TYPE_NONE,
     /* a field (value.c) */
-    TYPE_BOOL,         /* true, false, 1, 0 */
+    TYPE_BOOL,         /* true, false, 1, 0; said twice, it must be the same */
     TYPE_INT,          /* int */
     TYPE_LIMIT,        /* int; zero and less become -1, "no limit" */
     TYPE_U32,          /* uint32_t */
@@ -32,7 +32,7 @@ enum directive_type {
     TYPE_BYTES,        /* uint64_t; less than zero becomes 0, "no limit" */
     TYPE_DURATION,     /* int64_t: seconds, from 14d and the like */
     TYPE_TEXT,         /* char *: the rest of the line; may be said once */
-    TYPE_NAME,         /* the same; the last one counts */
+    TYPE_NAME,         /* the rest of the line; said twice, it must be the same */
     TYPE_TOPIC_PREFIX, /* TYPE_TEXT without wildcards */
     TYPE_TLS_VERSION,  /* TYPE_TEXT, one of two */
     TYPE_LOG_FACILITY, /* char *: local0 to local7, from 0 to 7 */

@@ -403,24 +403,50 @@ int value_set(const struct directive *d, void *base, const char *name, char *tex
     }
 }
 
-int value_check(const struct directive *d, const char *name, char *text, struct err *err)
+bool value_must_agree(const struct directive *d)
 {
-    struct directive scratch = *d;
+    return d->type == TYPE_BOOL || d->type == TYPE_NAME;
+}
+
+/* A place for one value on its own, and the directive as if it wrote there. */
+struct scratch {
+    struct directive d;
     union {
         bool b;
         int i;
         char *text;
-    } field = {.text = NULL};
+    } field;
+};
+
+static int scratch_set(struct scratch *scratch, const struct directive *d, const char *name, char *text,
+                       struct err *err)
+{
+    *scratch = (struct scratch){.d = *d};
+    scratch->d.offset = 0;
+    return value_set(&scratch->d, &scratch->field, name, text, false, err);
+}
+
+int value_check(const struct directive *d, const char *name, char *text, struct err *err)
+{
+    struct scratch scratch;
     int rc;
 
-    scratch.offset = 0;
     if (d->type == TYPE_ANY) {
         return 0;
     }
-    rc = value_set(&scratch, &field, name, text, false, err);
-    if (value_is_text(d)) {
-        free(field.text);
-    }
+    rc = scratch_set(&scratch, d, name, text, err);
+    value_free(&scratch.d, &scratch.field);
+    return rc;
+}
+
+int value_agrees(const struct directive *d, const void *base, const char *name, char *text, bool *same,
+                 struct err *err)
+{
+    struct scratch scratch;
+    int rc = scratch_set(&scratch, d, name, text, err);
+
+    *same = rc == 0 && value_equal(&scratch.d, (const char *)base + d->offset, &scratch.field);
+    value_free(&scratch.d, &scratch.field);
     return rc;
 }
 

@@ -44,9 +44,16 @@ void value_print(const struct directive *directive, const void *base, FILE *out)
 
 void value_free(const struct directive *directive, void *base);
 
-/* Whether a second one is a mistake (TEXT and its kin), or the last one counts, or they add up. */
+/* Whether a second one is a mistake (TEXT and its kin), or must say the same, or adds to the first; of the
+ * others the last one counts. Switches must say the same because most of them are locks: "no" and "yes" in
+ * one configuration is no "yes". */
 bool value_is_text(const struct directive *directive);
+bool value_must_agree(const struct directive *directive);
 bool value_adds_up(const struct directive *directive);
+
+/* Whether text says what the field says already. 0, or -1 with err. */
+int value_agrees(const struct directive *directive, const void *base, const char *name, char *text,
+                 bool *same, struct err *err);
 
 /* The pieces the special directives use too. Cuts the first word off *rest; NULL when there is none. */
 char *value_word(char **rest);

@@ -6,6 +6,7 @@
 #include "auth/pwhash.h"
 #include "test/unit/auth/files.h"
 #include "test/unit/auth/vectors.h"
+#include "test/unit/sweep.h"
 
 static struct passwords *load(const char *text)
 {
@@ -154,6 +155,36 @@ static void cut_anywhere(void **state)
     }
 }
 
+/* A damaged line refuses the file, or is somebody else's or another password: never a user without one, and
+ * never a password that was not there. */
+static void check_damaged(const char *bytes, size_t n, size_t at)
+{
+    struct err err = {""};
+    files_write_n(bytes, n);
+    struct passwords *passwords = passwords_load(files_path, &err);
+    if (!passwords) {
+        files_expect(err.text, (unsigned)strtoul(err.text + strlen(files_path) + 1, NULL, 10), "");
+        assert_null(strstr(err.text, V7_SECRET + 7)); /* nothing of a hash */
+        return;
+    }
+    struct slice hash = passwords_hash(passwords, slice_str("alice"));
+    if (hash.n)
+        assert_null(pwhash_check(hash));
+    assert_int_equal(passwords_hash(passwords, slice_str("")).n, 0);
+    assert_true(passwords_count(passwords) <= 3);
+    if (at > strlen("alice:" V7_SECRET "\n"))
+        assert_true(slice_eq(hash, slice_str(V7_SECRET)));
+    passwords_unref(passwords);
+}
+
+static void damaged_anywhere(void **state)
+{
+    (void)state;
+    static const char text[] = "alice:" V7_SECRET "\nbob:" VA_SECRET "\n# carol\ncarol:" V6_SECRET6 "\n";
+    sweep_bytes(text, strlen(text), 3, check_damaged);
+    sweep_cuts(text, strlen(text), 1, check_damaged);
+}
+
 static void marks(void **state)
 {
     (void)state;
@@ -206,9 +237,16 @@ static void many(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads),      cmocka_unit_test(empty),      cmocka_unit_test(refuses),
-        cmocka_unit_test(long_lines), cmocka_unit_test(not_a_file), cmocka_unit_test(cut_anywhere),
-        cmocka_unit_test(marks),      cmocka_unit_test(references), cmocka_unit_test(many),
+        cmocka_unit_test(reads),
+        cmocka_unit_test(empty),
+        cmocka_unit_test(refuses),
+        cmocka_unit_test(long_lines),
+        cmocka_unit_test(not_a_file),
+        cmocka_unit_test(cut_anywhere),
+        cmocka_unit_test(damaged_anywhere),
+        cmocka_unit_test(marks),
+        cmocka_unit_test(references),
+        cmocka_unit_test(many),
     };
     return cmocka_run_group_tests(tests, files_make, files_remove);
 }

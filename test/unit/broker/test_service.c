@@ -100,15 +100,15 @@ static void messages_reach_the_socket(const char *name)
     unsigned long long us;
     int end = 0;
 
-    assert_int_equal(service_notify_ready(NULL), 1);
+    assert_int_equal(service_notify_ready(-1, NULL), 1);
     assert_string_equal(received(fd), "READY=1");
-    assert_int_equal(service_notify_stopping(NULL), 1);
+    assert_int_equal(service_notify_stopping(-1, NULL), 1);
     assert_string_equal(received(fd), "STOPPING=1");
-    assert_int_equal(service_notify_watchdog(NULL), 1);
+    assert_int_equal(service_notify_watchdog(-1, NULL), 1);
     assert_string_equal(received(fd), "WATCHDOG=1");
-    assert_int_equal(service_notify_status("7 clients\nREADY=1", NULL), 1);
+    assert_int_equal(service_notify_status(-1, "7 clients\nREADY=1", NULL), 1);
     assert_string_equal(received(fd), "STATUS=7 clients?READY=1");
-    assert_int_equal(service_notify_reloading(NULL), 1);
+    assert_int_equal(service_notify_reloading(-1, NULL), 1);
     assert_int_equal(sscanf(received(fd), "RELOADING=1\nMONOTONIC_USEC=%llu%n", &us, &end), 1);
     assert_int_equal(got[end], 0);
     clock_gettime(CLOCK_MONOTONIC, &ts);
@@ -140,9 +140,9 @@ static void nobody_to_tell_is_no_error(void **unused)
 {
     (void)unused;
     unsetenv("NOTIFY_SOCKET");
-    assert_int_equal(service_notify_ready(NULL), 0);
+    assert_int_equal(service_notify_ready(-1, NULL), 0);
     setenv("NOTIFY_SOCKET", "", 1);
-    assert_int_equal(service_notify_ready(NULL), 0);
+    assert_int_equal(service_notify_ready(-1, NULL), 0);
 }
 
 static void expect_unsent(const char *name, const char *why)
@@ -150,7 +150,7 @@ static void expect_unsent(const char *name, const char *why)
     struct err err = {""};
 
     setenv("NOTIFY_SOCKET", name, 1);
-    assert_int_equal(service_notify_ready(&err), -1);
+    assert_int_equal(service_notify_ready(-1, &err), -1);
     if (!strstr(err.text, why))
         fail_msg("'%s' is not in '%s'", why, err.text);
 }
@@ -179,7 +179,7 @@ static void a_manager_that_does_not_read_holds_nobody(void **unused)
     (void)unused;
     snprintf(name, sizeof name, "@%s/notify", dir);
     fd = manager(name);
-    while (service_notify_watchdog(&err) == 1)
+    while (service_notify_watchdog(-1, &err) == 1)
         sent++;
     assert_true(sent > 0);
     assert_non_null(strstr(err.text, strerror(EAGAIN)));

@@ -2,6 +2,7 @@
  * test_parse.c - listeners and what belongs to them, security options, bridges; files cut off or damaged.
  */
 #include "test/unit/config/helper.h"
+#include "test/unit/sweep.h"
 
 /* ---- listeners ---- */
 
@@ -130,7 +131,8 @@ static void security_is_shared_by_default(void **state)
     assert_string_equal(s->password_file, "/p");
     assert_string_equal(s->acl_file, "/a");
     assert_string_equal(s->auto_id_prefix, "x-");
-    assert_int_equal(s->line, 2);
+    assert_int_equal(s->password_file_at.line, 2);
+    assert_int_equal(s->acl_file_at.line, 5);
     config_free(c);
 }
 
@@ -151,7 +153,7 @@ static void per_listener_settings(void **state)
     assert_string_equal(c->listeners[1].security->auto_id_prefix, "y-");
     assert_false(c->listeners[2].security->allow_anonymous);
     assert_string_equal(c->listeners[2].security->auto_id_prefix, "auto-");
-    assert_int_equal(c->listeners[2].security->line, 7);
+    assert_int_equal(c->listeners[0].security->password_file_at.line, 3);
     config_free(c);
     refused("listener 1\nallow_anonymous true\nper_listener_settings true\n", 3,
             "per_listener_settings must be set before any other security settings");
@@ -260,26 +262,75 @@ static void a_file_cut_off_anywhere(void **state)
     config_free(good(whole));
 }
 
-static void any_byte_anywhere(void **state)
+/* Whatever became of the file, who was kept out by "allow_anonymous false" or its default still is. */
+static void check_damaged(const char *bytes, size_t n, size_t at)
+{
+    struct loaded loaded;
+    char start[300];
+
+    (void)at;
+    load_path(&loaded, write_bytes("damaged.conf", bytes, n));
+    if (!loaded.config) {
+        snprintf(start, sizeof start, "%s/damaged.conf:", folder());
+        assert_memory_equal(loaded.err.text, start, strlen(start));
+        assert_true(atoi(loaded.err.text + strlen(start)) > 0);
+        return;
+    }
+    for (size_t k = 0; k < loaded.config->listener_count; k++) {
+        const struct config_listener *l = &loaded.config->listeners[k];
+
+        assert_true(!l->security->allow_anonymous || l->loopback_only);
+    }
+    config_free(loaded.config);
+}
+
+static void damaged_anywhere(void **state)
 {
     static const char whole[] =
-        "allow_anonymous false\npassword_file /p\nlistener 8883 h\ncertfile /c\nkeyfile /k\n"
-        "log_dest file /l\npersistent_client_expiration 2m\n";
-    char text[sizeof whole];
-    unsigned seed = 1;
+        "allow_anonymous false\r\npassword_file /p\nlistener 8883 h\ncertfile /c\nkeyfile /k\n"
+        "log_dest file /l # \xC3\xA9\npersistent_client_expiration 2m\nmax_connections 12345\n";
+    static const char by_default[] = "listener 8883\nacl_file /a\nmax_qos 1\n";
 
     (void)state;
-    for (int round = 0; round < 4000; round++) {
-        struct loaded loaded;
+    sweep_bytes(whole, strlen(whole), 1, check_damaged);
+    sweep_cuts(by_default, strlen(by_default), 1, check_damaged);
+    sweep_bytes(by_default, strlen(by_default), 1, check_damaged);
+}
 
-        memcpy(text, whole, sizeof whole);
-        for (int k = 0; k < 1 + round % 3; k++) {
-            seed = seed * 1103515245 + 12345;
-            text[(seed >> 8) % (sizeof whole - 1)] = (char)(seed >> 20);
-        }
-        load_path(&loaded, write_bytes("any.conf", text, sizeof whole - 1));
-        config_free(loaded.config);
+/* Half a value may be another good value, so who reads the log is told. */
+static void the_last_line_without_an_end(void **state)
+{
+    (void)state;
+    warns("allow_anonymous true\nlistener 1883 127.0.0.1\nmax_connections 1",
+          "test.conf:3: Warning: The last line");
+    fine("allow_anonymous true\nlistener 1883 127.0.0.1\n# a comment");
+    fine("allow_anonymous true\nlistener 1883 127.0.0.1\n \t");
+}
+
+/* Locks that hang on no door. */
+static void guards_before_any_listener(void **state)
+{
+    static const char *const lines[] = {
+        "cafile a",
+        "certfile a",
+        "keyfile a",
+        "crlfile a",
+        "tls_version tlsv1.2",
+        "bind_interface lo",
+        "require_certificate true",
+        "use_username_as_clientid true",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        char text[200];
+
+        snprintf(text, sizeof text, "# x\n%s\nlistener 8883\n", lines[i]);
+        refused(text, 2, "comes before any 'listener'");
     }
+    refused("certfile c\nkeyfile k\nlistener 8883\n", 1, "'certfile' comes before any 'listener'");
+    config_free(good("require_certificate false\nlistener 8883\n")); /* it keeps nobody out */
+    config_free(good("certfile c\nkeyfile k\nport 8883\n"));         /* the default listener was meant */
 }
 
 int main(void)
@@ -296,7 +347,9 @@ int main(void)
         cmocka_unit_test(bridges_are_refused),
         cmocka_unit_test(bridges_may_be_ignored),
         cmocka_unit_test(a_file_cut_off_anywhere),
-        cmocka_unit_test(any_byte_anywhere),
+        cmocka_unit_test(damaged_anywhere),
+        cmocka_unit_test(the_last_line_without_an_end),
+        cmocka_unit_test(guards_before_any_listener),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

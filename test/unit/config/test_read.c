@@ -199,6 +199,59 @@ static void unknown_names(void **state)
     refused("listener= 1883\n", 1, "Did you mean 'listener'?");
 }
 
+/* What is no name may be a secret that lies in the wrong place: it is not repeated. */
+static void secrets_are_not_shown(void **state)
+{
+    static const char *const lines[] = {
+        "tom:canary\n",
+        "tom:$7$101$canarycanary$x\n",
+        "canary+canary/canary==\n",
+        "canarycanarycanarycanarycanarycanarycanarycanarycanarycanarycana\n",
+        "listener 1\npassword canary\n",
+        "ignore_bridges true\nconnection a\nremote_password canary\nx:\n",
+        "auth_opt_password canary\n",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        struct loaded loaded;
+
+        load_text(&loaded, lines[i]);
+        assert_null(loaded.config);
+        assert_null(strstr(loaded.err.text, "canary"));
+    }
+}
+
+/* What would never end, or never begin, is not waited for. */
+static void no_plain_file(void **state)
+{
+    const char *pipe = path_of("pipe.conf"), *loop = path_of("loop.conf");
+    char text[300];
+    struct loaded loaded;
+
+    (void)state;
+    assert_int_equal(mkfifo(pipe, 0600), 0);
+    load_path(&loaded, pipe);
+    assert_null(loaded.config);
+    assert_non_null(strstr(loaded.err.text, "pipe.conf: Error: Config file is no file"));
+    assert_int_equal(symlink("loop.conf", loop), 0);
+    load_path(&loaded, loop);
+    assert_null(loaded.config);
+    assert_non_null(strstr(loaded.err.text, "Too many levels of symbolic links"));
+    load_path(&loaded, "/dev/zero");
+    assert_null(loaded.config);
+    assert_non_null(strstr(loaded.err.text, "File too large"));
+    load_path(&loaded, "/dev/null");
+    assert_non_null(loaded.config);
+    config_free(loaded.config);
+    assert_int_equal(mkdir(path_of("pipes"), 0700), 0);
+    assert_int_equal(mkfifo(path_of("pipes/a.conf"), 0600), 0);
+    snprintf(text, sizeof text, "include_dir %s/pipes\n", folder());
+    refused_in("pipes/a.conf", text, 0, "is no file");
+    snprintf(text, sizeof text, "include_dir %s/pipe.conf\n", folder());
+    refused(text, 1, "Not a directory");
+}
+
 /* ---- include_dir ---- */
 
 static void make_folder(const char *name)
@@ -310,6 +363,8 @@ int main(void)
         cmocka_unit_test(no_file),
         cmocka_unit_test(a_long_path_leaves_room_for_the_reason),
         cmocka_unit_test(unknown_names),
+        cmocka_unit_test(secrets_are_not_shown),
+        cmocka_unit_test(no_plain_file),
         cmocka_unit_test(included_files_come_in_order),
         cmocka_unit_test(included_files_start_without_a_listener),
         cmocka_unit_test(mistakes_in_included_files_name_them),

@@ -196,9 +196,14 @@ static void said_twice(void **state)
                   "test.conf:2: Warning: 'max_keepalive' was said before, at ");
     assert_int_equal(c->max_keepalive, 6);
     config_free(c);
-    c = good_with("user a\nuser b\nlistener 1\nallow_anonymous true\n", "this one counts");
-    assert_string_equal(c->user, "b");
-    config_free(c);
+    refused("user a\nuser b\n", 2, "'user' was said before with another value, at ");
+    refused("allow_anonymous false\nallow_anonymous true\n", 2, "with another value");
+    refused("listener 1\nrequire_certificate true\n\nrequire_certificate 0\n", 4, "with another value");
+    refused("set_tcp_nodelay true\nset_tcp_nodelay nonsense\n", 2, "It must be true or false");
+    refused("set_tcp_nodelay true\nset_tcp_nodelay true x\n", 2, "too much");
+    fine("user a\nuser a\nallow_anonymous true\nallow_anonymous 1 # again\nlistener 1\n");
+    fine("per_listener_settings true\nlistener 1\nallow_anonymous true\nlistener 2\n"
+         "allow_anonymous false\npassword_file /p\n");
     refused("password_file /a\npassword_file /b\n", 2, "(the first is at ");
     refused("listener 1\ncertfile /a\ncertfile /b\n", 3, "Duplicate 'certfile'");
     fine("listener 1\nallow_anonymous true\nmax_qos 1\nlistener 2\nmax_qos 0\n");

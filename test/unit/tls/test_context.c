@@ -3,6 +3,7 @@
  * that names file, line, directive and what to do.
  */
 #include "broker/log.h"
+#include "test/unit/sweep.h"
 #include "test/unit/tls/rig.h"
 #include <sys/stat.h>
 
@@ -224,15 +225,105 @@ static void test_cas(void **state)
     listener.capath = path("cas");
     expect_good(&listener, NULL);
     assert_int_equal(rig_shell("echo x >cas/README"), 0);
-    expect_good(&listener, "some files");
+    expect_good(&listener, "/README: is no certificate");
+    assert_int_equal(
+        rig_shell("rm cas/README && mkdir cas/folder && mkfifo cas/pipe && ln -s nowhere cas/dangling && "
+                  "truncate -s 9G cas/huge && head -c 300 ca.crt >cas/cut"),
+        0);
+    expect_good(&listener, "is left out");
+    for (const char *const *name = (const char *const[]){"pipe", "dangling", "huge", "cut", NULL}; *name;
+         name++) {
+        char place[32];
+
+        snprintf(place, sizeof place, "cas/%s: ", *name);
+        assert_non_null(strstr(logged, place));
+    }
     listener.capath = path("nowhere");
-    expect_bad(&listener, "capath", "no folder");
+    expect_bad(&listener, "capath", "No such file");
+    listener.capath = path("ca.crt");
+    expect_bad(&listener, "capath", "Not a directory");
     listener.capath = NULL;
     listener.cafile = path("ca.crt");
     listener.crlfile = path("server.crt");
     expect_bad(&listener, "crlfile", "no revocation list");
     listener.crlfile = path("nowhere");
     expect_bad(&listener, "crlfile", "No such file");
+}
+
+/* ---- damaged files ---- */
+
+static struct config_listener damaged; /* as it is loaded by check_damaged() */
+static size_t good_ends;               /* -----END lines of the whole file */
+
+static size_t count(const char *in, size_t n, const char *what)
+{
+    const char *p = in;
+    size_t found = 0;
+
+    while ((p = memmem(p, n - (size_t)(p - in), what, strlen(what)))) {
+        found++;
+        p += strlen(what);
+    }
+    return found;
+}
+
+/* Refused with the place and the reason, or nothing was begun that has no end. */
+static void check_damaged(const char *bytes, size_t n, size_t at)
+{
+    struct tls_context *context;
+
+    (void)at;
+    rig_write("damaged", bytes, n);
+    context = load(&damaged);
+    if (!context) {
+        assert_memory_equal(why.text, "test.conf:7: ", 13);
+        assert_null(strstr(why.text, "-----BEGIN EC")); /* nothing of a key */
+        return;
+    }
+    assert_int_equal(count(bytes, n, "-----BEGIN "), count(bytes, n, "-----END "));
+    assert_true(count(bytes, n, "-----END ") <= good_ends);
+    tls_context_unref(context);
+}
+
+static void sweep_file(const char *name, size_t step)
+{
+    char text[8192];
+    FILE *file = fopen(rig_path(name), "r");
+    size_t n;
+
+    assert_non_null(file);
+    n = fread(text, 1, sizeof text, file);
+    fclose(file);
+    assert_true(n > 0 && n < sizeof text);
+    good_ends = count(text, n, "-----END ");
+    sweep_cuts(text, n, step, check_damaged);
+    sweep_bytes(text, n, 7 * step, check_damaged);
+}
+
+static void test_damaged(void **state)
+{
+    (void)state;
+    assert_int_equal(
+        rig_shell("cat server.crt meter.crt >two.crt && cat ca.crt server.crt >two-cas.crt && "
+                  "openssl ca -config ca.conf -cert ca.crt -keyfile ca.key -gencrl -crldays 30 -out a.crl "
+                  "&& cat a.crl a.crl >two.crl"),
+        0);
+    damaged = rig_listener();
+    damaged.certfile = path("damaged");
+    sweep_file("two.crt", 11);
+    damaged = rig_listener();
+    damaged.keyfile = path("damaged");
+    sweep_file("server.key", 2);
+    damaged = rig_listener();
+    damaged.require_certificate = true;
+    damaged.cafile = path("damaged");
+    sweep_file("two-cas.crt", 11);
+    damaged.cafile = path("ca.crt");
+    damaged.crlfile = path("damaged");
+    sweep_file("two.crl", 11);
+    damaged = rig_listener();
+    damaged.certfile = path("damaged");
+    sweep_file("der.crt", 11);
 }
 
 static void test_options(void **state)
@@ -258,7 +349,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_good), cmocka_unit_test(test_files),   cmocka_unit_test(test_unreadable),
         cmocka_unit_test(test_keys), cmocka_unit_test(test_dates),   cmocka_unit_test(test_chains),
-        cmocka_unit_test(test_cas),  cmocka_unit_test(test_options),
+        cmocka_unit_test(test_cas),  cmocka_unit_test(test_options), cmocka_unit_test(test_damaged),
     };
 
     struct log_options options = {.dests = LOG_D_TOPIC, .types = LOG_T_ALL};
