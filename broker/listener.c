@@ -55,9 +55,30 @@ static void pause_over(void *arg)
     watch_all(all, LOOP_READ);
 }
 
+/* The errors of a connection that has gone already, or that a firewall ends: the next one may be good. */
+static bool of_this_one(int error)
+{
+    switch (error) {
+    case ECONNABORTED:
+    case EINTR:
+    case EPERM:
+    case EPROTO:
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case EOPNOTSUPP:
+    case ENETUNREACH:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void accept_failed(struct listeners *all, int error)
 {
-    if (error == EAGAIN || error == ECONNABORTED || error == EINTR) {
+    if (error == EAGAIN) {
         return;
     }
     if (!all->said) {
@@ -91,11 +112,17 @@ static void listener_readable(void *arg, int events)
         struct sockaddr_storage address = {0};
         socklen_t size = sizeof address;
         int fd = accept4(l->fd, (struct sockaddr *)&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0 && of_this_one(errno)) {
+            continue;
+        }
         if (fd < 0) {
             accept_failed(l->all, errno);
             return;
         }
-        l->all->said = false;
+        if (l->all->said) {
+            log_write(LOG_T_NOTICE, "Connections are accepted again.");
+            l->all->said = false;
+        }
         accepted(l, fd, (const struct sockaddr *)&address);
     }
 }

@@ -15,6 +15,7 @@
 #include "broker/mailbox.h"
 #include "broker/service.h"
 #include "broker/setup.h"
+#include "broker/spare.h"
 #include "broker/sys.h"
 #include "broker/wire.h"
 #include "tls/tls.h"
@@ -44,7 +45,8 @@ struct daemon {
     bool reload_again;
     bool domain;  /* broker_init() was done */
     bool closing; /* a reload that ends now is thrown away */
-    int ready_fd;
+    int ready_fd, notify_fd;
+    struct spare spare; /* descriptors for what a reload opens while clients use all others */
 };
 
 /* ---- reload ---- */
@@ -101,9 +103,11 @@ static void *read_anew(void *arg)
         }
         reload->wiring = wire_load(reload->config ? reload->config : old, &reload->err);
     }
-    struct log_options options = log_options(reload->wiring && reload->config ? reload->config : old);
+    const struct config *used = reload->wiring && reload->config ? reload->config : old;
+    struct log_options options = log_options(used);
     struct err err;
     if (log_reopen(&options, &err) < 0) { /* also without a change: the file may have been rotated */
+        config_blame(used->log_file_at, "log_dest", &err);
         log_write(LOG_T_ERROR, "Reload: %s; the log goes on as before.", err.text);
     }
     mailbox_post(loop_mailbox(reload->daemon->loop), &reload->mail);
@@ -111,6 +115,13 @@ static void *read_anew(void *arg)
 }
 
 static void reload_start(struct daemon *daemon);
+
+static void reload_over(struct daemon *daemon)
+{
+    spare_take(&daemon->spare);
+    listeners_start_again(daemon->listeners);
+    service_notify_ready(daemon->notify_fd, NULL);
+}
 
 /* Back on the loop: all or nothing. */
 static void reload_done(struct mail *mail)
@@ -140,8 +151,7 @@ static void reload_done(struct mail *mail)
         config_free(reload->config);
     }
     free(reload);
-    listeners_start_again(daemon->listeners);
-    service_notify_ready(NULL);
+    reload_over(daemon);
     if (daemon->reload_again) {
         daemon->reload_again = false;
         reload_start(daemon);
@@ -160,15 +170,15 @@ static void reload_start(struct daemon *daemon)
         return;
     }
     *reload = (struct reload){.mail = {.fn = reload_done}, .daemon = daemon};
-    service_notify_reloading(NULL);
+    spare_give(&daemon->spare);
+    service_notify_reloading(daemon->notify_fd, NULL);
     listeners_pause(daemon->listeners, RELOAD_PAUSE_MS);
     daemon->reload = reload;
     if (pthread_create(&reload->thread, NULL, read_anew, reload) != 0) {
         log_write(LOG_T_ERROR, "Cannot start a thread for the reload: everything stays as it was.");
         daemon->reload = NULL;
         free(reload);
-        listeners_start_again(daemon->listeners);
-        service_notify_ready(NULL);
+        reload_over(daemon);
     }
 }
 
@@ -203,7 +213,7 @@ static void on_terminate(void *arg, int signo)
     signal(SIGTERM, stop_at_once); /* somebody is in a hurry */
     signal(SIGINT, stop_at_once);
     hold_hangup(SIG_BLOCK);
-    service_notify_stopping(NULL);
+    service_notify_stopping(daemon->notify_fd, NULL);
     loop_stop(daemon->loop);
 }
 
@@ -215,7 +225,7 @@ static void watchdog_due(void *arg)
              "STATUS=%zu clients, %" PRIu64 " messages received, %" PRIu64 " sent\nWATCHDOG=1",
              daemon->broker.sessions.online - 1, daemon->broker.counters.publish_received,
              daemon->broker.counters.publish_sent);
-    service_notify(status, NULL);
+    service_notify(daemon->notify_fd, status, NULL);
     timer_start(daemon->loop, &daemon->watchdog, (int64_t)(service_watchdog_us() / 2000));
 }
 
@@ -242,7 +252,7 @@ static void raise_limits(const struct config *config)
             config->listeners[i].max_connections > 0 ? (uint64_t)config->listeners[i].max_connections : 0;
     }
     struct err err;
-    if (service_raise_nofile(clients ? clients + 64 : 10000, &err) < 0) {
+    if (service_raise_nofile(clients ? clients + 100 : 10000, &err) < 0) {
         log_write(LOG_T_INFO, "%s", err.text);
     }
 }
@@ -265,7 +275,7 @@ static int open_all(struct daemon *d, struct err *err)
 {
     d->loop = loop_new();
     if (!d->loop || broker_init(&d->broker, d->loop, d->config, NULL) < 0) {
-        err_set(err, "Error: out of memory, or the kernel gives no event queue");
+        err_set(err, "Error: out of memory, or the kernel gives no event queue: %s", strerror(errno));
         return EXIT_FAILURE;
     }
     d->domain = true;
@@ -274,8 +284,15 @@ static int open_all(struct daemon *d, struct err *err)
         return EXIT_CONFIG;
     }
     d->listeners = listeners_open(&d->broker, err);
-    if (!d->listeners || (d->config->pid_file && service_pid_file_write(d->config->pid_file, err) < 0) ||
-        drop_privileges(d->config->user, err) < 0) {
+    if (!d->listeners) {
+        return EXIT_FAILURE;
+    }
+    if (d->config->pid_file && service_pid_file_write(d->config->pid_file, err) < 0) {
+        config_blame(d->config->pid_file_at, "pid_file", err);
+        return EXIT_FAILURE;
+    }
+    if (drop_privileges(d->config->user, err) < 0) {
+        config_blame(d->config->user_at, "user", err);
         return EXIT_FAILURE;
     }
     return 0;
@@ -285,6 +302,7 @@ static int start_all(struct daemon *d, struct err *err)
 {
     struct log_options options = log_options(d->config);
     if (log_start(&options, err) < 0) {
+        config_blame(d->config->log_file_at, "log_dest", err);
         return EXIT_CONFIG;
     }
     log_write(LOG_T_INFO, "bramble version %s starting.", BRAMBLE_VERSION);
@@ -318,6 +336,7 @@ static void watch_signals(struct daemon *d)
 static void run(struct daemon *d)
 {
     struct err err;
+    d->notify_fd = service_notify_socket();
     loop_before_sleep(d->loop, broker_before_sleep, &d->broker);
     listeners_start(d->listeners, wire_stack, d->wire);
     if (service_watchdog_us()) {
@@ -328,7 +347,8 @@ static void run(struct daemon *d)
     if (d->config->daemon && service_daemon_ready(d->ready_fd, &err) < 0) {
         log_write(LOG_T_WARNING, "%s", err.text);
     }
-    service_notify_ready(NULL);
+    spare_take(&d->spare);
+    service_notify_ready(d->notify_fd, NULL);
     loop_run(d->loop);
 }
 
@@ -407,7 +427,8 @@ int main(int argc, char **argv)
         }
     }
     struct err err = {""};
-    struct daemon daemon = {.ready_fd = -1};
+    struct daemon daemon = {.ready_fd = -1, .notify_fd = -1};
+    spare_init(&daemon.spare);
     if (service_std_fds(&err) < 0) {
         return fail(&err, EXIT_FAILURE);
     }

@@ -44,34 +44,43 @@ static int notify_address(const char *name, struct sockaddr_un *un)
     return (int)(offsetof(struct sockaddr_un, sun_path) + n + 1);
 }
 
-int service_notify(const char *message, struct err *err)
+int service_notify_socket(void)
+{
+    const char *name = getenv("NOTIFY_SOCKET");
+
+    return name && name[0] ? socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0) : -1;
+}
+
+int service_notify(int fd, const char *message, struct err *err)
 {
     const char *name = getenv("NOTIFY_SOCKET");
     struct sockaddr_un un;
     ssize_t sent;
-    int length, fd;
+    int length, own = -1;
 
     if (!name || !name[0])
         return 0;
     length = notify_address(name, &un);
     if (length < 0)
         return err_set(err, "NOTIFY_SOCKET=%s is not the name of a socket", name);
-    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        fd = own = service_notify_socket();
     if (fd < 0)
         return err_set(err, "cannot notify the service manager: %s", strerror(errno));
     sent = sendto(fd, message, strlen(message), MSG_NOSIGNAL, (struct sockaddr *)&un, (socklen_t)length);
     if (sent < 0)
         err_set(err, "cannot notify the service manager at %s: %s", name, strerror(errno));
-    close(fd);
+    if (own >= 0)
+        close(own);
     return sent < 0 ? -1 : 1;
 }
 
-int service_notify_ready(struct err *err)
+int service_notify_ready(int fd, struct err *err)
 {
-    return service_notify("READY=1", err);
+    return service_notify(fd, "READY=1", err);
 }
 
-int service_notify_reloading(struct err *err)
+int service_notify_reloading(int fd, struct err *err)
 {
     char message[80];
     struct timespec ts = {0, 0};
@@ -79,15 +88,15 @@ int service_notify_reloading(struct err *err)
     clock_gettime(CLOCK_MONOTONIC, &ts); /* the clock that systemd compares with */
     snprintf(message, sizeof message, "RELOADING=1\nMONOTONIC_USEC=%lld",
              (long long)ts.tv_sec * 1000000 + ts.tv_nsec / 1000);
-    return service_notify(message, err);
+    return service_notify(fd, message, err);
 }
 
-int service_notify_stopping(struct err *err)
+int service_notify_stopping(int fd, struct err *err)
 {
-    return service_notify("STOPPING=1", err);
+    return service_notify(fd, "STOPPING=1", err);
 }
 
-int service_notify_status(const char *text, struct err *err)
+int service_notify_status(int fd, const char *text, struct err *err)
 {
     char message[512];
     size_t n = (size_t)snprintf(message, sizeof message, "STATUS=%s", text);
@@ -97,12 +106,12 @@ int service_notify_status(const char *text, struct err *err)
         if ((unsigned char)message[i] < 0x20)
             message[i] = '?';
     }
-    return service_notify(message, err);
+    return service_notify(fd, message, err);
 }
 
-int service_notify_watchdog(struct err *err)
+int service_notify_watchdog(int fd, struct err *err)
 {
-    return service_notify("WATCHDOG=1", err);
+    return service_notify(fd, "WATCHDOG=1", err);
 }
 
 /* --- what systemd says in the environment --- */
@@ -307,9 +316,13 @@ static int pid_write(int fd)
 
 int service_pid_file_write(const char *path, struct err *err)
 {
+    struct stat st;
     char *temporary;
     int fd, rc = -1;
 
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode) &&
+        !S_ISDIR(st.st_mode)) /* /dev/null must not be replaced */
+        return err_set(err, "pid file %s: it is something else than a file", path);
     if (asprintf(&temporary, "%s.XXXXXX", path) < 0)
         return err_set(err, "out of memory");
     fd = mkostemp(temporary, O_CLOEXEC);

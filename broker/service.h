@@ -15,18 +15,22 @@
 
 /* --- notifications (sd_notify) --- */
 
-/* Sends "NAME=value" lines to the socket in NOTIFY_SOCKET. Never blocks. 1 when sent, 0 when nobody wants to
- * know, -1 with err (a full socket included). The ones below do the same with the messages that a broker
- * needs. */
-int service_notify(const char *message, struct err *err);
-int service_notify_ready(struct err *err);
+/* A socket to notify with, so that it can be done when all descriptors are in use; -1 when nobody wants to
+ * know or there is none to be had. The caller's to close. */
+int service_notify_socket(void);
+
+/* Sends "NAME=value" lines to the socket in NOTIFY_SOCKET, through fd; with -1 through one of its own. Never
+ * blocks. 1 when sent, 0 when nobody wants to know, -1 with err (a full socket included). The ones below do
+ * the same with the messages that a broker needs. */
+int service_notify(int fd, const char *message, struct err *err);
+int service_notify_ready(int fd, struct err *err);
 /* At the beginning of a reload (with the time, as Type=notify-reload asks); service_notify_ready() ends it.
  */
-int service_notify_reloading(struct err *err);
-int service_notify_stopping(struct err *err);
+int service_notify_reloading(int fd, struct err *err);
+int service_notify_stopping(int fd, struct err *err);
 /* One line for `systemctl status`; a control character in text becomes '?'. */
-int service_notify_status(const char *text, struct err *err);
-int service_notify_watchdog(struct err *err);
+int service_notify_status(int fd, const char *text, struct err *err);
+int service_notify_watchdog(int fd, struct err *err);
 
 /* How often systemd wants to hear from us, in microseconds; 0: never. Send service_notify_watchdog() twice as
  * often. */
