@@ -328,7 +328,7 @@ $(FUZZ_LIB): $(FUZZ_OBJECTS)
 	$(Q)rm -f $@ && ar qcs $@ $^
 $(FUZZ_BINS): $(FUZZ_BUILD)/fuzz_%: $(FUZZ_BUILD)/obj/test/fuzz/fuzz_%.o $(FUZZ_LIB)
 	$(say) LINK $@
-	$(Q)$(FUZZ_CC) $(fuzz_san) -fsanitize=fuzzer -o $@ $< $(FUZZ_LIB) $(libraries)
+	$(Q)$(FUZZ_CC) $(fuzz_san) -fsanitize=fuzzer -o $@ $< $(FUZZ_LIB) -lcmocka $(libraries)
 
 # ---- check: quick, no test is run --------------------------------------------------------------------------------
 CHECKS := check-format check-layers check-gcc check-clang check-cppcheck check-shell check-hosts check-readme
@@ -424,4 +424,4 @@ distclean: ## remove all of build/ (the run folder stays)
 	$(Q)rm -rf build
 
 # ---- what each file includes, as the compiler found last time ---------------------------------------------------
--include $(OBJECTS:.o=.d) $(UNIT_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) $(GCC_MARKS:.o=.d) $(CLANG_MARKS:.ok=.d)
+-include $(OBJECTS:.o=.d) $(UNIT_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) $(FUZZ:%=$(FUZZ_BUILD)/obj/test/fuzz/fuzz_%.d) $(GCC_MARKS:.o=.d) $(CLANG_MARKS:.ok=.d)
