@@ -117,14 +117,19 @@ per_file_gcc = $(if $(filter test/unit/%,$(1)),-Wno-maybe-uninitialized)
 base_cflags := -std=gnu11 -g $(WARNINGS) $(if $(filter 1,$(WERROR)),-Werror)
 base_cppflags := -I. -D_GNU_SOURCE
 ifeq ($(sanitizers),)
-opt_cflags := -O2 -fPIE -ffunction-sections -fdata-sections -fstack-protector-strong
-opt_cppflags := $(if $(filter -O0,$(CFLAGS)),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
-opt_ldflags := -pie -Wl,--gc-sections -Wl,-z,relro -Wl,-z,now
-ifneq ($(filter x86_64% i386% i486% i586% i686%,$(MACHINE)),)
-opt_cflags += -fcf-protection
+# .ci/hardening says what is in it and why; asked once, for all makes that this one calls
+ifeq ($(origin bramble_hardening),undefined)
+export bramble_hardening := $(if $(COMPILER),$(shell .ci/hardening $(CC)))
 endif
-ifneq ($(filter aarch64%,$(MACHINE)),)
-opt_cflags += -mbranch-protection=standard
+fortify := $(filter -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=%,$(bramble_hardening))
+opt_cflags := -O2 -ffunction-sections -fdata-sections $(filter-out $(fortify),$(bramble_hardening))
+# not where nothing is optimised (it would only warn), and not over a level that the user has chosen
+opt_cppflags := $(if $(filter -O0,$(CFLAGS))$(findstring _FORTIFY_SOURCE,$(CPPFLAGS) $(CFLAGS)),,$(fortify))
+opt_ldflags := -pie -Wl,--gc-sections -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack
+# The linker marks a program as fit for a shadow stack when all its parts are. The start files of the C library may have
+# no mark (Debian 12), but do nothing that a shadow stack would mind. Indirect jumps they do get: no mark, no promise.
+ifneq ($(filter x86_64%,$(MACHINE)),)
+opt_ldflags += -Wl,-z,shstk
 endif
 # Fat objects: the daemon is linked with LTO, the many test programs quickly and without. clang's LTO would need a
 # linker that is not in the distribution's default set.
@@ -212,7 +217,7 @@ else
 # only those that say for which machine.
 build_deps = CROSS='$(CROSS)' CC='$(if $(CROSS),$(CC),$(if $(IS_CLANG),gcc,$(CC)))' OBJCOPY='$(OBJCOPY)' \
 	CFLAGS='$(filter -m% --sysroot%,$(CFLAGS))' JOBS='$(JOBS)' V='$(V)' .ci/deps.sh $(DEPS_DIR)
-$(DEPS_DONE): .ci/deps.sh tls/mbedtls_config.h | packages-build
+$(DEPS_DONE): .ci/deps.sh .ci/hardening tls/mbedtls_config.h | packages-build
 	$(Q)$(build_deps)
 endif
 

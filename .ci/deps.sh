@@ -58,12 +58,8 @@ run() {
 }
 
 machine=$($CC -dumpmachine 2>/dev/null) || die "there is no working C compiler '$CC'"
-flags="-O2 -g -fPIE -ffunction-sections -fdata-sections -fstack-protector-strong"
-case $machine in
-    x86_64* | i?86*) flags="$flags -fcf-protection" ;;
-    aarch64*) flags="$flags -mbranch-protection=standard" ;;
-esac
-case "${CFLAGS:-}" in *_FORTIFY_SOURCE*) ;; *) flags="$flags -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2" ;; esac
+# shellcheck disable=SC2086  # CC may have options
+flags="-O2 -g -ffunction-sections -fdata-sections $(.ci/hardening $CC)"
 flags="$flags${SYSROOT:+ --sysroot=$SYSROOT}${CFLAGS:+ $CFLAGS}"
 
 # ---- nothing to do? (and one at a time: two makes may come here at once) ----
@@ -74,7 +70,7 @@ flock 9
 stamp=$({ grep -v '^ *#' .ci/deps.sh && $CC -fpreprocessed -dD -E -P tls/mbedtls_config.h && echo "$machine $CC $flags"; } | sha256sum | cut -d' ' -f1)
 if [ -f "$out/.done" ] && [ "$(head -n 1 "$out/.done")" = "$stamp" ]; then
     # newer than its input, or make comes back each time (a fresh checkout has new dates on old content)
-    if [ .ci/deps.sh -nt "$out/.done" ] || [ tls/mbedtls_config.h -nt "$out/.done" ]; then touch "$out/.done"; fi
+    for f in .ci/deps.sh .ci/hardening tls/mbedtls_config.h; do [ ! "$f" -nt "$out/.done" ] || touch "$out/.done"; done
     say "mbedTLS and libwebsockets are up to date in ${out#"$top"/}"
     exit 0
 fi
