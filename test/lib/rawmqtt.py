@@ -281,6 +281,16 @@ class Client:
         """Without DISCONNECT."""
         self.stream.close()
 
+    def lose(self):
+        """Without DISCONNECT, and returns when the broker has noticed: it has closed its side too."""
+        self.stream.end_output()
+        try:
+            while self.stream.recv(65536):
+                pass
+        except ConnectionError:
+            pass
+        self.stream.close()
+
     def reset(self):
         """Breaks the connection (RST where there is TCP)."""
         self.stream.reset()

@@ -31,6 +31,14 @@ class Plain:
     def recv(self, n):
         return self.sock.recv(n)
 
+    def patience(self, seconds):
+        """How long recv() waits from now on."""
+        self.sock.settimeout(seconds)
+
+    def end_output(self):
+        """Ends our direction, without any farewell of TLS; the other can still be read to its end (of TLS: as noise)."""
+        self.sock.shutdown(socket.SHUT_WR)
+
     def close(self):
         self.sock.close()
 
@@ -177,6 +185,12 @@ class WebSocket:
                 self.below.send(self.frame(10, data))
             if opcode == 10:
                 self.pongs.append(data)
+
+    def patience(self, seconds):
+        self.below.patience(seconds)
+
+    def end_output(self):
+        self.below.end_output()
 
     def close(self):
         self.below.close()

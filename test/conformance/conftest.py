@@ -1,0 +1,127 @@
+"""The runs of each test of the standard: over tcp, tls and ws, and once with each of its breakers, where it has to fail.
+With --broker=HOST:PORT one run over tcp against that broker. The report is report.py's."""
+
+import pytest
+
+pytest.register_assert_rewrite("bench")
+
+from bench import FAILURES, Bench, sweep
+from bramble import LISTENER, Broker
+from report import Report
+
+
+def pytest_addoption(parser):
+    parser.addoption("--broker", default="", metavar="HOST:PORT", help="test this broker instead of bramble")
+    parser.addoption("--report", default="", metavar="FILE", help="where to write which statement was shown by what")
+
+
+def foreign(config):
+    """(host, port), or None."""
+    host, _, port = config.getoption("--broker").rpartition(":")
+    if not config.getoption("--broker"):
+        return None
+    if not port.isdigit():
+        raise pytest.UsageError("--broker=HOST:PORT")
+    return host.strip("[]") or "localhost", int(port)
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(Report(config, foreign(config)), "conformance-report")
+
+
+# ---- runs
+
+class Run:
+    """Of one test: way, and for a broken one row, words and rules."""
+
+    def __init__(self, way, row=None, words=None, rules=None):
+        self.way, self.row, self.words, self.rules = way, row, words, rules
+        self.noticed = None
+
+    def __str__(self):
+        return f"broken {self.row}: {self.words}" if self.row else self.way
+
+
+def pytest_generate_tests(metafunc):
+    if "bench" not in metafunc.fixturenames:
+        return
+    statements, ways = metafunc.function.statements, metafunc.function.ways
+    if foreign(metafunc.config):
+        runs = [Run("broker")]
+    else:
+        runs = [Run(way) for way in ways]
+        runs += [Run(ways[0], row, words, rules) for row, breakers in statements.items() for words, rules in breakers.items()]
+    metafunc.parametrize("bench", runs, ids=str, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def daemons(pki, tmp_path_factory, request):
+    """The one daemon of the run; another when it has not survived a test."""
+    class Daemons:
+        current = None
+
+        def running(self):
+            if self.current is None or self.current.process.poll() is not None:
+                self.current = Broker(tmp_path_factory.mktemp("broker"),
+                                      LISTENER["tcp"] + LISTENER["tls"] + LISTENER["ws"], pki)
+                self.current.start()
+            return self.current
+
+    daemons = Daemons()
+    yield daemons
+    if daemons.current:
+        try:
+            daemons.current.stop()
+        finally:
+            daemons.current.kill()
+
+
+@pytest.fixture
+def bench(request):
+    run = request.param
+    other = foreign(request.config)
+    if other:
+        made = Bench(run.way, None, foreign=other)
+        yield made
+        made.close()
+        return
+    daemon = request.getfixturevalue("daemons").running()
+    before = len(daemon.log)
+    made = Bench(run.way, daemon, run.rules, start=request.getfixturevalue("start"))
+    yield made
+    made.close()
+    print(f"---- log\n{daemon.log[before:]}")  # pytest shows it when the test has failed
+    assert daemon.process.poll() is None, f"the daemon ended with {daemon.process.poll()}"
+
+
+def judge(failure, breaker):
+    """What is wrong with the run of a test with a broken broker; None if it failed as it should."""
+    if isinstance(failure, FAILURES):
+        return None if breaker.broken else f"it failed before its breaker had broken anything: {failure!r}"
+    if failure is not None:
+        return f"the test itself is broken: {failure!r}"
+    return "the test did not notice" if breaker.broken else "the breaker was never applied"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    made = pyfuncitem.funcargs.get("bench")
+    if not made or not made.breaker:
+        return None
+    failure = None
+    try:
+        pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames})
+    except Exception as error:
+        failure = error
+    wrong = judge(failure, made.breaker)
+    if wrong:
+        raise AssertionError(wrong) from failure
+    pyfuncitem.callspec.params["bench"].noticed = f"{type(failure).__name__}: {failure}".splitlines()[0]
+    return True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tidy(request):
+    yield
+    if foreign(request.config):
+        sweep(foreign(request.config))
