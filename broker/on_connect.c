@@ -298,7 +298,8 @@ static bool keep_names(struct conn *conn, const struct packet_connect *connect)
     }
     const char *prefix = conn->broker->config->clientid_prefixes;
     if (prefix && strncmp(who->client_id, prefix, strlen(prefix)) != 0) {
-        refuse(conn, CONNACK_REFUSED, "its client id does not begin with clientid_prefixes");
+        refuse(conn, CONNACK_BAD_ID,
+               "its client id does not begin with clientid_prefixes"); /* [MQTT-3.1.3-9] */
         return false;
     }
     return true;

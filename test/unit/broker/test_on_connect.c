@@ -194,7 +194,7 @@ static void client_ids_may_need_a_prefix(void **unused)
 {
     (void)unused;
     rig.config.clientid_prefixes = (char[]){"dev-"};
-    expect_connack(CONNECT(V4 "\2\0\x3C\0\4pump"), 0, CONNACK_REFUSED);
+    expect_connack(CONNECT(V4 "\2\0\x3C\0\4pump"), 0, CONNACK_BAD_ID);
     expect_connack(CONNECT(V4 "\2\0\x3C\0\5dev-1"), 0, 0);
 }
 
