@@ -198,7 +198,10 @@ class Bench:
         """Each of these bytes, sent first, makes the broker close without an answer."""
         def check(data):
             client = self.client()
-            client.send(data)
+            try:
+                client.send(data)
+            except ConnectionError:
+                pass  # it has not even taken all of it
             client.expect_closed()
             client.close()
         self.every(cases, check)

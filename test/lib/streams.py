@@ -26,10 +26,16 @@ class Plain:
         sock.settimeout(TIMEOUT)
 
     def send(self, data):
-        self.sock.sendall(data)
+        try:
+            self.sock.sendall(data)
+        except ssl.SSLEOFError as error:  # what a broken connection is called here
+            raise ConnectionResetError(str(error)) from error
 
     def recv(self, n):
-        return self.sock.recv(n)
+        try:
+            return self.sock.recv(n)
+        except ssl.SSLEOFError as error:
+            raise ConnectionResetError(str(error)) from error
 
     def patience(self, seconds):
         """How long recv() waits from now on."""
