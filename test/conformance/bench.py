@@ -48,6 +48,26 @@ def statement(number, breakers, ways=WAYS):
     return mark
 
 
+class Run:
+    """Of one test: way, and for a broken one row, words and rules. noticed: how the test failed."""
+
+    def __init__(self, way, row=None, words=None, rules=None):
+        self.way, self.row, self.words, self.rules = way, row, words, rules
+        self.noticed = None
+
+    def __str__(self):
+        return f"broken {self.row}: {self.words}" if self.row else self.way
+
+
+def judge(failure, breaker):
+    """What is wrong with the run of a test with a broken broker; None if it failed as it should."""
+    if isinstance(failure, FAILURES):
+        return None if breaker.broken else f"it failed before its breaker had broken anything: {failure!r}"
+    if failure is not None:
+        return f"the test itself is broken: {failure!r}"
+    return "the test did not notice" if breaker.broken else "the breaker was never applied"
+
+
 class Client(rawmqtt.Client):
     """Takes what the standard leaves open: a PUBLISH may come before the acknowledgement that is waited for, and is
     received after it."""
@@ -155,7 +175,7 @@ class Bench:
 
     def publish(self, topic, payload=b"", qos=1, retain=False):
         """By a client that comes only for this, until the broker has it."""
-        client = self.direct("pub")
+        client = self.direct("aside")
         client.publish(self.topic(topic), payload, qos, retain)
         if not qos:
             client.ping()

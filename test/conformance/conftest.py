@@ -5,7 +5,7 @@ import pytest
 
 pytest.register_assert_rewrite("bench")
 
-from bench import FAILURES, Bench, sweep
+from bench import Bench, Run, judge, sweep
 from bramble import LISTENER, Broker
 from report import Report
 
@@ -27,19 +27,6 @@ def foreign(config):
 
 def pytest_configure(config):
     config.pluginmanager.register(Report(config, foreign(config)), "conformance-report")
-
-
-# ---- runs
-
-class Run:
-    """Of one test: way, and for a broken one row, words and rules."""
-
-    def __init__(self, way, row=None, words=None, rules=None):
-        self.way, self.row, self.words, self.rules = way, row, words, rules
-        self.noticed = None
-
-    def __str__(self):
-        return f"broken {self.row}: {self.words}" if self.row else self.way
 
 
 def pytest_generate_tests(metafunc):
@@ -92,15 +79,6 @@ def bench(request):
     made.close()
     print(f"---- log\n{daemon.log[before:]}")  # pytest shows it when the test has failed
     assert daemon.process.poll() is None, f"the daemon ended with {daemon.process.poll()}"
-
-
-def judge(failure, breaker):
-    """What is wrong with the run of a test with a broken broker; None if it failed as it should."""
-    if isinstance(failure, FAILURES):
-        return None if breaker.broken else f"it failed before its breaker had broken anything: {failure!r}"
-    if failure is not None:
-        return f"the test itself is broken: {failure!r}"
-    return "the test did not notice" if breaker.broken else "the breaker was never applied"
 
 
 @pytest.hookimpl(tryfirst=True)

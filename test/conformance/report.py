@@ -92,7 +92,7 @@ class Report:
                 yield f"{', '.join(result.rows):<11} {result.test}[{result.run}]: {result.why}"
 
     def _summary(self):
-        states = defaultdict(list)
+        states = {"ok": [], "FAILED": [], NOT_APPLICABLE: [], "not run": []}
         for row in STATEMENTS:
             states[self._state(row)].append(row)
         runs = defaultdict(lambda: defaultdict(int))
@@ -100,11 +100,11 @@ class Report:
             runs["broken" if result.run.row else result.run.way][result.outcome] += 1
         whom = f"{self.foreign[0]}:{self.foreign[1]}" if self.foreign else "bramble"
         yield f"MQTT 3.1.1, {whom}: of {len(STATEMENTS)} statements {len(states['ok'])} shown" + \
-              "".join(f", {len(rows)} {state}" for state, rows in states.items() if state != "ok")
+              "".join(f", {len(rows)} {state}" for state, rows in states.items() if rows and state != "ok")
         for way, outcomes in runs.items():
             yield f"  {way + ':':<8}" + ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
         for state, rows in states.items():
-            if state != "ok":
+            if rows and state != "ok":
                 yield f"  {state}: " + " ".join(rows)
 
     def lines(self):
