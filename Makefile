@@ -15,7 +15,7 @@ CROSS ?=
 DEPS ?= own
 LTO ?= 1
 WERROR ?= 0
-FUZZ_SECONDS ?= 60
+SECONDS := 60
 RUN_DIR ?= run
 RUN_ARGS ?=
 PYTEST_ARGS ?=
@@ -183,8 +183,8 @@ help: ## list the targets
 	    'CPPFLAGS=, CFLAGS=, LDFLAGS=' 'are added to those of the Makefile' \
 	    'LTO=0, WERROR=1' 'without link time optimisation; warnings are errors' \
 	    'RUN_DIR=run, RUN_ARGS=--tls-port=N' 'make run: the folder of its files; options of bramble setup (other ports)' \
-	    'FUZZ_SECONDS=60' 'make fuzz, make test: seconds for each fuzzer' \
-	    'PYTEST_ARGS=...' 'make integration, hostile, interop: options for pytest (-k NAME, -x, -v)' \
+	    'SECONDS=60' 'make fuzz, make test: seconds for each fuzzer' \
+	    'PYTEST_ARGS=...' 'make integration, conformance, hostile...: options for pytest (-k NAME, -x, -v)' \
 	    'DASHBOARD_PARTS=DIR' 'bundle the page from the tar files there, without a network' \
 	    'DASHBOARD=no' 'make install: without the page' \
 	    'prefix=, sysconfdir=, DESTDIR=' 'make install: where to'
@@ -314,26 +314,41 @@ interop: packages-test $(BIN) $(NODE)/.done $(if $(wildcard ws/dashboard/build.s
 	@$(call pytest,test/interop,interop)
 
 # ---- fuzz: every test/fuzz/fuzz_NAME.c over test/fuzz/corpus/NAME ------------------------------------------------
+# All that they link is instrumented, the two libraries too: what a client sends goes through those first.
 FUZZ_CC ?= clang
 fuzz_san := -fsanitize=address,undefined -fno-sanitize-recover=all
-fuzz_flags := $(base_cflags) -O1 -fno-omit-frame-pointer $(base_cppflags) $(deps_cflags) $(fuzz_san) -MMD -MP
+fuzz_flags := $(base_cflags) -O1 -fno-omit-frame-pointer $(base_cppflags) $(fuzz_san) -MMD -MP
+fuzz_deps_flags := -O1 -fno-omit-frame-pointer -fsanitize=address,fuzzer-no-link -U_FORTIFY_SOURCE
 FUZZ_LIB := $(FUZZ_BUILD)/libbramble.a
 FUZZ_OBJECTS := $(patsubst %.c,$(FUZZ_BUILD)/obj/%.o,$(filter-out $(MAIN),$(SOURCES)))
+# calls that a fuzzer takes over: memory that runs out, chance that repeats
+fuzz_wrap_session := malloc calloc realloc strdup
+fuzz_wrap_tls := mbedtls_ctr_drbg_random
+fuzz_wrap = $(patsubst %,-Wl$(comma)--wrap=%,$(fuzz_wrap_$(1)))
+ifeq ($(DEPS),own)
+FUZZ_DEPS := $(FUZZ_BUILD)/deps
+FUZZ_DEPS_DONE := $(FUZZ_DEPS)/.done
+fuzz_libraries := -L$(FUZZ_DEPS)/lib $(libraries)
+$(FUZZ_DEPS_DONE): .ci/deps.sh tls/mbedtls_config.h $(DEPS_DONE) | packages-test
+	$(Q)CC='$(FUZZ_CC)' CFLAGS='$(fuzz_deps_flags)' JOBS='$(JOBS)' V='$(V)' .ci/deps.sh $(FUZZ_DEPS)
+else
+fuzz_libraries := $(libraries)
+endif
 
 .PHONY: fuzz
-fuzz: packages-test ## run each fuzzer for FUZZ_SECONDS
+fuzz: packages-test ## run each fuzzer for SECONDS, JOBS at a time
 	@$(MAKE) --no-print-directory fuzz-built
-	@test/lib/run-fuzz $(FUZZ_BUILD) $(FUZZ_SECONDS) $(FUZZ)
+	@test/lib/run-fuzz $(FUZZ_BUILD) $(SECONDS) $(JOBS) $(FUZZ)
 
 $(FUZZ_BUILD)/obj/%.o: %.c $(DEPS_DONE) Makefile
 	$(say) CC "$< (fuzz)"
 	@mkdir -p $(@D)
-	$(Q)$(FUZZ_CC) $(fuzz_flags) -fsanitize=fuzzer-no-link -c -o $@ $<
+	$(Q)$(FUZZ_CC) $(fuzz_flags) $(deps_cflags) -fsanitize=fuzzer-no-link -c -o $@ $<
 $(FUZZ_LIB): $(FUZZ_OBJECTS)
 	$(Q)rm -f $@ && ar qcs $@ $^
-$(FUZZ_BINS): $(FUZZ_BUILD)/fuzz_%: $(FUZZ_BUILD)/obj/test/fuzz/fuzz_%.o $(FUZZ_LIB)
+$(FUZZ_BINS): $(FUZZ_BUILD)/fuzz_%: $(FUZZ_BUILD)/obj/test/fuzz/fuzz_%.o $(FUZZ_LIB) $(FUZZ_DEPS_DONE)
 	$(say) LINK $@
-	$(Q)$(FUZZ_CC) $(fuzz_san) -fsanitize=fuzzer -o $@ $< $(FUZZ_LIB) -lcmocka $(libraries)
+	$(Q)$(FUZZ_CC) $(fuzz_san) -fsanitize=fuzzer $(call fuzz_wrap,$*) -o $@ $< $(FUZZ_LIB) -lcmocka $(fuzz_libraries)
 
 # ---- check: quick, no test is run --------------------------------------------------------------------------------
 CHECKS := check-format check-layers check-gcc check-clang check-cppcheck check-shell check-hosts check-readme

@@ -66,8 +66,9 @@ flags="$flags${SYSROOT:+ --sysroot=$SYSROOT}${CFLAGS:+ $CFLAGS}"
 mkdir -p "$(dirname "$out")" "$sources"
 exec 9>"$out.lock"
 flock 9
-# what counts is what this script and the configuration do, not their comments
-stamp=$({ grep -v '^ *#' .ci/deps.sh && $CC -fpreprocessed -dD -E -P tls/mbedtls_config.h && echo "$machine $CC $flags"; } | sha256sum | cut -d' ' -f1)
+# what counts is what this script and the configuration do, not their comments (clang cannot take those away alone)
+strip_comments() { "${cross}gcc" -fpreprocessed -dD -E -P "$1" 2>>"$log" || cat "$1"; }
+stamp=$({ grep -v '^ *#' .ci/deps.sh && strip_comments tls/mbedtls_config.h && echo "$machine $CC $flags"; } | sha256sum | cut -d' ' -f1)
 if [ -f "$out/.done" ] && [ "$(head -n 1 "$out/.done")" = "$stamp" ]; then
     # newer than its input, or make comes back each time (a fresh checkout has new dates on old content)
     for f in .ci/deps.sh .ci/hardening tls/mbedtls_config.h; do [ ! "$f" -nt "$out/.done" ] || touch "$out/.done"; done

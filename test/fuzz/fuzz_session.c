@@ -12,6 +12,23 @@
  */
 #include "broker/local.h"
 #include "broker/router.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* The broker's calls of these are linked to __wrap_malloc() and so on, below; the fakes have memory always.
+ */
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t n);
+char *__real_strdup(const char *text);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *p, size_t n);
+char *__wrap_strdup(const char *text);
+#define malloc(n)       __real_malloc(n)
+#define calloc(n, size) __real_calloc(n, size)
+#define realloc(p, n)   __real_realloc(p, n)
+
 #include "test/fuzz/session_check.h"
 #include "test/fuzz/session_model.h"
 #include "test/fuzz/session_steps.h"
@@ -32,6 +49,43 @@ static struct acl *acls[ACLS];
 static struct local *local;
 static bool trace;
 static size_t given; /* bytes, in this run */
+
+/* ---- memory that runs out ---- */
+
+static struct {
+    int after, fails; /* so many calls succeed, then so many fail */
+    bool on;          /* the broker is at work, not we */
+} memory;
+
+static bool memory_fails(void)
+{
+    if (!memory.on || memory.fails == 0 || memory.after-- > 0) {
+        return false;
+    }
+    memory.after = 0;
+    memory.fails--;
+    return true;
+}
+
+void *__wrap_malloc(size_t n)
+{
+    return memory_fails() ? NULL : __real_malloc(n);
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return memory_fails() ? NULL : __real_calloc(n, size);
+}
+
+void *__wrap_realloc(void *p, size_t n)
+{
+    return memory_fails() ? NULL : __real_realloc(p, n);
+}
+
+char *__wrap_strdup(const char *text)
+{
+    return memory_fails() ? NULL : __real_strdup(text);
+}
 
 /* ---- the broker ---- */
 
@@ -68,6 +122,8 @@ static void start(uint8_t flags)
     memset(known, 0, sizeof known);
     fuzz_chance = 1;
     given = 0;
+    limits_raised = false;
+    memory.fails = 0;
     CHECK(rig_start(flags & 1) == 0);
     rig.config.connection_messages = true;
     rig.config.max_inflight_messages = flags & 2 ? 3 : 20;
@@ -112,7 +168,9 @@ static bool fuzz_turn(void)
     while (rig.login_count > LOGINS - SLOTS) { /* as many as may come in a turn */
         verdict(AUTH_UNAVAILABLE);
     }
+    memory.on = true;
     bool busy = one_turn();
+    memory.on = false;
     busy |= rig.broker.loop->first != NULL; /* that turn left something for the next */
     for (int i = 0; i < SLOTS; i++) {
         hear(&slots[i]);
@@ -162,7 +220,9 @@ static void do_open(struct slot *s, uint8_t a, uint8_t b)
     s->ready = !t->late;
     int door = a % DOORS;
     s->w.mount = slice_str(listeners[door].mount_point);
+    memory.on = true;
     conn_accept(&rig.broker, &t->port, door);
+    memory.on = false;
     s->c->conn = t->closed ? NULL : t->port.owner;
 }
 
@@ -336,6 +396,7 @@ static void do_limits(uint8_t a, uint8_t b)
         c->connection_messages = on;
         break;
     }
+    limits_raised = true;
     limits_changed();
 }
 
@@ -392,6 +453,15 @@ static void do_pause(struct slot *s, uint8_t a)
     struct conn *conn = s->c->t.closed ? NULL : s->c->conn;
     if (conn && conn->session) {
         conn->peer.ops->pause(&conn->peer, a & 1);
+    }
+}
+
+/* Where something is durable the broker ends itself rather than go on without memory. */
+static void do_no_memory(uint8_t a, uint8_t b)
+{
+    if (!rig.durable && !local) {
+        memory.after = a % 64;
+        memory.fails = b % 4 + 1;
     }
 }
 
@@ -461,6 +531,9 @@ static void do_step(const struct step *step)
     case STEP_PAUSE:
         do_pause(s, a);
         break;
+    case STEP_NO_MEMORY:
+        do_no_memory(a, b);
+        break;
     default:
         do_packet(s, step->what % STEPS, a, b);
         break;
@@ -478,6 +551,7 @@ static void unpause(void *arg, struct conn *conn)
 /* Everybody reads, everything is stored: then nobody may wait any more. */
 static void quiet(void)
 {
+    memory.fails = 0;
     for (int i = 0; i < SLOTS; i++) {
         do_write(&slots[i], 255, 0);
     }
