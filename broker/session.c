@@ -52,7 +52,6 @@ struct session *session_new(struct sessions *sessions, const char *client_id, st
         free(name);
         return NULL;
     }
-    mem_hold(SESSION_BYTES + strlen(client_id));
     session->number = ++sessions->last_number;
     session->client_id = name;
     session->who = who ? principal_ref(who) : NULL;
@@ -64,6 +63,7 @@ struct session *session_new(struct sessions *sessions, const char *client_id, st
         free(session);
         return NULL;
     }
+    mem_hold(SESSION_BYTES + strlen(client_id));
     return session;
 }
 
