@@ -19,6 +19,7 @@ SECONDS := 60
 RUN_DIR ?= run
 RUN_ARGS ?=
 PYTEST_ARGS ?=
+BROKER ?=
 DASHBOARD_PARTS ?=
 DASHBOARD ?= yes
 PACKAGES ?=
@@ -185,6 +186,7 @@ help: ## list the targets
 	    'RUN_DIR=run, RUN_ARGS=--tls-port=N' 'make run: the folder of its files; options of bramble setup (other ports)' \
 	    'SECONDS=60' 'make fuzz, make test: seconds for each fuzzer' \
 	    'PYTEST_ARGS=...' 'make integration, conformance, hostile...: options for pytest (-k NAME, -x, -v)' \
+	    'BROKER=HOST:PORT' 'make conformance: of that broker, over tcp, instead of bramble' \
 	    'DASHBOARD_PARTS=DIR' 'bundle the page from the tar files there, without a network' \
 	    'DASHBOARD=no' 'make install: without the page' \
 	    'prefix=, sysconfdir=, DESTDIR=' 'make install: where to'
@@ -263,6 +265,7 @@ test: ## build and run all tests (with SANITIZER=... on such a build)
 	@$(MAKE) --no-print-directory test-built
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory integration
+	@$(MAKE) --no-print-directory conformance
 	@$(MAKE) --no-print-directory hostile
 	@$(MAKE) --no-print-directory interop
 	@$(if $(sanitizers),echo '== fuzz: part of plain make test only (it has sanitizers of its own)',$(MAKE) --no-print-directory fuzz)
@@ -299,11 +302,17 @@ $(NODE)/.done: $(wildcard test/interop/package.json test/interop/package-lock.js
 has_tests = $(shell find $(1) -name 'test_*.py' 2>/dev/null | head -n 1)
 pytest = $(if $(call has_tests,$(1)),echo "== $(2): pytest $(1)" && cd $(CURDIR) && $(run_env) BRAMBLE='$(abspath $(BIN))' \
 	BRAMBLE_DASHBOARD='$(abspath $(PAGE))' NODE_PATH='$(abspath $(NODE))/node_modules' PYTHONDONTWRITEBYTECODE=1 \
-	$(PYTHON) -m pytest -rs -o cache_dir='$(CURDIR)/build/.pytest_cache' $(PYTEST_ARGS) $(1),echo "== $(2): no tests yet")
+	$(PYTHON) -m pytest -rs -o cache_dir='$(CURDIR)/build/.pytest_cache' $(PYTEST_ARGS) $(3) $(1),echo "== $(2): no tests yet")
 
 .PHONY: integration
 integration: packages-test $(BIN) $(if $(wildcard ws/dashboard/build.sh),$(PAGE)/.done) ## tests of the daemon from outside
 	@$(call pytest,test/integration,integration)
+
+# The report is written whatever has failed.
+REPORT := $(BUILD)/conformance$(if $(BROKER),-$(subst :,-,$(BROKER))).txt
+.PHONY: conformance
+conformance: packages-test $(if $(BROKER),,$(BIN)) ## every statement of the standard, and brokers that break it; the report is build/conformance.txt
+	@$(call pytest,test/conformance,conformance,--report='$(abspath $(REPORT))' $(if $(BROKER),--broker='$(BROKER)'))
 
 .PHONY: hostile
 hostile: packages-test $(BIN) $(if $(wildcard ws/dashboard/build.sh),$(PAGE)/.done) ## what no honest client does, and what bramble does then

@@ -17,7 +17,7 @@ from typing import Callable, Optional
 import rawmqtt
 from streams import TIMEOUT
 
-SHORT = 1.0
+SHORT = 0.5
 UP, DOWN, END = "to the broker", "to the client", "the broker's end"
 
 
