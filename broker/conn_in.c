@@ -262,18 +262,29 @@ static ssize_t read_shared(struct conn *conn)
     return n;
 }
 
-void conn_readable(void *owner)
+static void read_some(struct conn *conn)
 {
-    struct conn *conn = owner;
-    if (!may_parse(conn) || conn->input_rests || turn_is_full(conn->broker)) {
-        return; /* level-triggered: it is called again */
-    }
     ssize_t n = conn->block.msg || conn->block.bytes ? read_block(conn) : read_shared(conn);
     if (n == 0) {
         conn_fail(conn, conn->state == CONN_UP ? "it closed its connection" : "it left before CONNECT");
     } else if (n < 0 && n != -EAGAIN) {
         const char *why = conn->transport->ops->why(conn->transport);
         conn_fail(conn, "%s", why ? why : strerror((int)-n));
+    }
+}
+
+/* When the turn is full those that come now queue up for the next one. They must not just be called again:
+ * the same few, whose packets are dear, could come first each time. */
+void conn_readable(void *owner)
+{
+    struct conn *conn = owner;
+    if (!may_parse(conn) || conn->input_rests) {
+        return;
+    }
+    if (turn_is_full(conn->broker)) {
+        rest_input(conn);
+    } else {
+        read_some(conn);
     }
 }
 
@@ -289,14 +300,16 @@ void conn_work(struct peer *resume)
         return;
     }
     conn->input_rests = false;
-    if (!conn->input) { /* it had parsed all when it was slowed down */
+    size_t left = conn->input_size - conn->input_at;
+    if (!conn->input ||
+        !packet_waits(conn->input + conn->input_at, left)) { /* it was to read, not to parse */
+        read_some(conn);
         conn_want_input(conn);
         return;
     }
     uint8_t *input = conn->input; /* a handler may end the connection, and its input with it */
     conn->input = NULL;
-    uint32_t at =
-        conn->input_at + (uint32_t)parse(conn, input + conn->input_at, conn->input_size - conn->input_at);
+    uint32_t at = conn->input_at + (uint32_t)parse(conn, input + conn->input_at, left);
     if (conn->state == CONN_DEAD || conn->state == CONN_CLOSING || at == conn->input_size) {
         free(input);
         conn->input_at = conn->input_size = 0;

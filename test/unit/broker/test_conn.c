@@ -700,6 +700,37 @@ static void a_dear_match_is_a_full_turn(void **unused)
     assert_int_equal(to->t.out_size, 10 * 28);
 }
 
+/* Those whose turn never comes while others, whose packets are dear, are always ready before them. */
+static void a_full_turn_is_followed_by_one_for_those_who_came_late(void **unused)
+{
+    (void)unused;
+    struct client *dear = client_up("dear", true), *whole = client_up("whole", true);
+    struct client *piece = client_up("piece", true), *big = client_up("big", true);
+    SEND(piece, "\xC0");                /* the first half of a packet is read */
+    SEND(big, "\x32\x87\x40\0\1t\0\1"); /* and the start of a big one */
+    settle();
+    uint8_t *rest = calloc(1, 8194);
+    SEND(whole, "\xC0\0");
+    SEND(piece, "\0");
+    client_send(big, rest, 8194);
+    free(rest);
+    for (int i = 0; i < 5; i++) {
+        SEND(dear, "\xC0\0");
+        dear->t.port.events->readable(dear->conn);
+        rig.broker.turn_visits = TURN_VISITS; /* that was dear */
+        for (int k = 1; k < rig.client_count; k++) {
+            if (readable(rig.clients[k])) {
+                rig.clients[k]->t.port.events->readable(rig.clients[k]->conn);
+            }
+        }
+        turn();
+    }
+    EXPECT(whole, "\xD0\0");
+    EXPECT(piece, "\xD0\0");
+    EXPECT(big, "\x40\2\0\1");
+    assert_true(whole->t.reading && piece->t.reading && big->t.reading);
+}
+
 static void the_start_of_a_big_packet_may_rest_too(void **unused)
 {
     (void)unused;
@@ -902,6 +933,7 @@ int main(void)
         T(answers_that_nobody_takes_are_limited),
         T(a_full_turn_lets_the_input_rest),
         T(a_dear_match_is_a_full_turn),
+        T(a_full_turn_is_followed_by_one_for_those_who_came_late),
         T(the_start_of_a_big_packet_may_rest_too),
         T(a_part_of_what_rested_may_wait_for_its_end),
         T(it_may_end_while_its_input_rests),
