@@ -59,6 +59,7 @@ struct broker {
     bool pressure;      /* the packet just routed met OFFER_PRESSURE */
     struct peer_list slow;   /* publishers that wait a moment for it */
     struct timer slow_timer; /* runs while that list is not empty */
+    uint32_t greeting_bytes; /* of large CONNECT packets that are not settled (conn_in.c) */
     bool greetings_wait;     /* no CONNECT is read: a reload is under way (conn_hold_greetings) */
 
     struct window *window; /* output is gathered here, for one connection at a time */

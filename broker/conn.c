@@ -95,6 +95,7 @@ void conn_die(struct conn *conn)
 void conn_free(struct conn *conn)
 {
     table_remove(conn->broker, conn);
+    conn_greeted(conn);
     principal_unref(conn->who);
     msg_unref(conn->will);
     free(conn);

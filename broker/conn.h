@@ -35,6 +35,7 @@ struct conn {
     bool clean;         /* CONNECT's CleanSession, until the session has it */
     bool disconnecting; /* a DISCONNECT came: no will */
     uint16_t keepalive; /* seconds */
+    uint32_t greeting;  /* what its CONNECT takes of the room for large ones, until it is accepted */
     int64_t last_input; /* loop_now() */
     struct timer timer; /* handshake and CONNECT deadline, then keep alive */
     struct msg *will;   /* published when it ends without DISCONNECT [MQTT-3.1.2-8]; a reference */
@@ -72,6 +73,9 @@ void conn_finish(struct conn *conn);
 /* A reload begins (true) or is over: between the two no CONNECT is read, so that whoever comes after SIGHUP
  * meets the new rules, also when its connection was accepted in the same turn. */
 void conn_hold_greetings(struct broker *broker, bool hold);
+
+/* Its CONNECT was accepted, or it is gone: it takes no more of the room for large ones. */
+void conn_greeted(struct conn *conn);
 
 /* The rest of the input may be parsed again (the verdict is in, the pause is over). */
 void conn_resume(struct conn *conn);

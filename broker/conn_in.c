@@ -11,18 +11,25 @@
  */
 #include "broker/conn_io.h"
 #include "broker/dispatch.h"
+#include "broker/mem.h"
 #include <errno.h>
 #include <stdlib.h>
 
 enum {
-    BLOCK_FROM = 4096,   /* packets above this are read into a block of their own */
-    ANSWERS_MOST = 1000, /* that wait for a blocked socket before reading rests */
+    BLOCK_FROM = 4096,                /* packets above this are read into a block of their own */
+    ANSWERS_MOST = 1000,              /* that wait for a blocked socket before reading rests */
+    ANSWERS_BYTES = 65536,            /* the same: a SUBACK may be large */
+    GREETING_READ = 8192,             /* at once, before CONNECT was accepted */
+    GREETINGS_MOST = 8 * 1024 * 1024, /* bytes of all CONNECT packets above BLOCK_FROM that are not settled */
 };
 
 static void block_free(struct block *block)
 {
     msg_unref(block->msg);
-    free(block->bytes);
+    if (block->bytes) {
+        mem_drop(block->frame.body_size);
+        free(block->bytes);
+    }
     *block = (struct block){0};
 }
 
@@ -36,7 +43,7 @@ void conn_free_input(struct conn *conn)
 /* Who asks and does not read the answers is not listened to. */
 static bool deaf(const struct conn *conn)
 {
-    return conn->peer.blocked && conn->out.count >= ANSWERS_MOST;
+    return conn->peer.blocked && (conn->out.count >= ANSWERS_MOST || conn->out.bytes >= ANSWERS_BYTES);
 }
 
 static bool may_parse(const struct conn *conn)
@@ -116,12 +123,39 @@ static void block_start(struct conn *conn, const struct packet_frame *frame, con
     } else {
         block->bytes = malloc(frame->body_size);
     }
+    if (block->bytes) {
+        mem_hold(frame->body_size);
+    }
     if (!block->msg && !block->bytes) {
         conn_fail(conn, "out of memory for a packet of %u bytes", frame->body_size);
         return;
     }
     memcpy(block->msg ? msg_body(block->msg) : block->bytes, body, have);
     block->have = (uint32_t)have;
+}
+
+/* A stranger's CONNECT may be large (a will, a token), but many at once are an attack: until they are settled
+ * they share a room of GREETINGS_MOST bytes. */
+static bool greeting_fits(struct conn *conn, uint32_t size)
+{
+    struct broker *broker = conn->broker;
+    if (conn->state != CONN_GREETING || size <= BLOCK_FROM) {
+        return true;
+    }
+    if (broker->greeting_bytes + size > GREETINGS_MOST) {
+        broker->counters.connects_refused++;
+        conn_fail(conn, "too many large CONNECT packets come at once (this one has %u bytes)", size);
+        return false;
+    }
+    conn->greeting = size;
+    broker->greeting_bytes += size;
+    return true;
+}
+
+void conn_greeted(struct conn *conn)
+{
+    conn->broker->greeting_bytes -= conn->greeting;
+    conn->greeting = 0;
 }
 
 static bool too_large(struct conn *conn, const struct packet_frame *frame)
@@ -161,7 +195,7 @@ static size_t parse(struct conn *conn, const uint8_t *p, size_t n)
         if (framed < 0) {
             conn_violation(conn, packet_name(p[at] >> 4), packet_error_text(PACKET_BAD_LENGTH));
         }
-        if (framed <= 0 || too_large(conn, &frame)) {
+        if (framed <= 0 || too_large(conn, &frame) || !greeting_fits(conn, frame.body_size)) {
             break;
         }
         const uint8_t *body = p + at + frame.header_size;
@@ -241,7 +275,8 @@ static ssize_t read_shared(struct conn *conn)
     if (conn->input) {
         memcpy(buffer, conn->input + conn->input_at, before);
     }
-    ssize_t n = conn->transport->ops->read(conn->transport, buffer + before, READ_SIZE - before);
+    size_t most = conn->state == CONN_GREETING ? GREETING_READ : READ_SIZE;
+    ssize_t n = conn->transport->ops->read(conn->transport, buffer + before, most - before);
     if (n <= 0) {
         return n;
     }

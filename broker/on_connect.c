@@ -120,6 +120,7 @@ static void accept_client(struct conn *conn)
         return;
     }
     conn->session = session;
+    conn_greeted(conn);
     session_attach(sessions, session, &conn->peer, conn->who);
     log_accepted(conn);
     start_keepalive(conn);

@@ -78,6 +78,7 @@ int outq_hold(struct outq *q, struct ticket *ticket, enum outq_order order, uint
         a.ticket = ticket_ref(ticket);
     }
     q->v[q->count++] = a;
+    q->bytes += n;
     return 0;
 }
 
@@ -151,6 +152,7 @@ uint32_t outq_fill(struct outq *q, struct window *w)
         if (may_leave && answer_fits(w, a)) {
             w->fresh = true;
             window_copy(w, a->big ? a->big : a->small, a->size);
+            q->bytes -= a->size;
             answer_free(a);
             sent++;
             continue;

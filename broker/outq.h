@@ -38,6 +38,7 @@ enum outq_order { OUTQ_ANY, OUTQ_ACK, OUTQ_REL, OUTQ_ORDERS };
 struct outq {
     struct answer *v;
     uint32_t count, cap;
+    size_t bytes; /* of all answers */
     struct rest *rest;
 };
 

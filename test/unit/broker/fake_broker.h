@@ -20,7 +20,7 @@
 
 #include <cmocka.h>
 
-enum { CLIENTS = 16, LOGINS = 8 };
+enum { CLIENTS = 128, LOGINS = 8 };
 
 struct client {
     struct fake_transport t;

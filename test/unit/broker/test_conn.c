@@ -262,6 +262,60 @@ static void too_large_packets_end_it_before_they_are_read(void **unused)
     assert_false(c->t.closed);
 }
 
+/* Large CONNECT packets of strangers share a room: beyond it they are turned away, until others are settled.
+ */
+static void large_greetings_are_limited(void **unused)
+{
+    enum { SIZE = 100000, FIT = 8 * 1024 * 1024 / SIZE };
+    (void)unused;
+    struct client *c[FIT + 1];
+    uint64_t held = mem_held();
+    uint8_t start[] = {0x10, 0xA0, 0x8D, 0x06, 0, 4, 'M', 'Q', 'T', 'T', 4, 0x42, 0, 60, 0, 1, 'c'};
+    for (int i = 0; i <= FIT; i++) {
+        c[i] = client_open();
+        client_send(c[i], start, sizeof start);
+        settle();
+        assert_int_equal(c[i]->t.closed, i == FIT);
+    }
+    assert_in_range(rig.broker.greeting_bytes, FIT * SIZE, 8 * 1024 * 1024);
+    assert_in_range(mem_held() - held, FIT * SIZE, 9 * 1024 * 1024); /* in the account of memory too */
+    struct client *small = client_up("small", true);                 /* does not need that room */
+    c[0]->t.at_end = true;
+    settle();
+    assert_true(c[0]->t.closed);
+    struct client *again = client_open();
+    client_send(again, start, sizeof start);
+    settle();
+    assert_false(again->t.closed);
+    for (int i = 1; i < FIT; i++) {
+        c[i]->t.at_end = true;
+    }
+    again->t.at_end = true;
+    settle();
+    assert_false(small->t.closed);
+    assert_int_equal(rig.broker.greeting_bytes, 0);
+}
+
+/* A large CONNECT takes its room until it is accepted, whether it came in pieces or whole. */
+static void an_accepted_client_needs_no_room_for_its_greeting(void **unused)
+{
+    (void)unused;
+    uint8_t p[5000 + 3] = {0x10, 0x88, 0x27, 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 60, 0x13, 0x7C};
+    memset(p + 15, 'c', sizeof p - 15);
+    for (int whole = 0; whole <= 1; whole++) {
+        struct client *c = client_open();
+        client_send(c, p, 2000);
+        if (!whole) {
+            settle();
+            assert_int_equal(rig.broker.greeting_bytes, 5000);
+        }
+        client_send(c, p + 2000, sizeof p - 2000);
+        settle();
+        EXPECT(c, "\x20\2\0\0");
+        assert_int_equal(rig.broker.greeting_bytes, 0);
+    }
+}
+
 /* ---- the end ---- */
 
 static void disconnect_ends_it_after_its_answers(void **unused)
@@ -911,6 +965,8 @@ int main(void)
         T(forbidden_packets_end_it),
         T(the_first_packet_must_be_connect),
         T(too_large_packets_end_it_before_they_are_read),
+        T(large_greetings_are_limited),
+        T(an_accepted_client_needs_no_room_for_its_greeting),
         T(disconnect_ends_it_after_its_answers),
         T(a_last_answer_may_take_a_while_but_not_for_ever),
         T(it_is_gone_at_the_end_of_the_turn),
