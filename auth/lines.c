@@ -42,20 +42,20 @@ struct lines *lines_open(const char *path, bool secret, struct err *err)
     /* Without O_NONBLOCK a FIFO would hold the caller until somebody writes into it. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0 || fstat(fd, &st) != 0) {
-        err_set(err, "%s: %s", path, strerror(errno));
+        err_set(err, "%s: %s", err_path(path), strerror(errno));
         if (fd >= 0)
             close(fd);
         return NULL;
     }
     if (!S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode)) {
-        err_set(err, "%s: not a file", path);
+        err_set(err, "%s: not a file", err_path(path));
         close(fd);
         return NULL;
     }
     struct lines *lines = calloc(1, sizeof *lines);
     FILE *file = lines ? fdopen(fd, "r") : NULL;
     if (!file) {
-        err_set(err, "%s: out of memory", path);
+        err_set(err, "%s: out of memory", err_path(path));
         free(lines);
         close(fd);
         return NULL;
@@ -114,7 +114,7 @@ int lines_fail(const struct lines *lines, struct err *err, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(reason, sizeof reason, fmt, ap);
     va_end(ap);
-    return err_set(err, "%s:%u: %s", lines->path, lines->number, reason);
+    return err_set(err, "%s:%u: %s", err_path(lines->path), lines->number, reason);
 }
 
 void lines_warn(const struct lines *lines, const char *fmt, ...)

@@ -135,7 +135,7 @@ static int write_file(struct edit *edit, int fd, const char *path, const struct 
     FILE *out = fdopen(fd, "w");
     if (!out) {
         close(fd);
-        return err_set(err, "%s: out of memory", path);
+        return err_set(err, "%s: out of memory", err_path(path));
     }
     int rc = old && !anew ? edit_lines(edit, path, out, err) : 0;
     if (rc == 0 && edit->line == edit_set && !edit->done)
@@ -144,9 +144,9 @@ static int write_file(struct edit *edit, int fd, const char *path, const struct 
         rc = err_set(err, "%s: there is no user \"%.*s\"", path, SLICE_ARG(edit->user));
     if (rc == 0 &&
         (fflush(out) != 0 || ferror(out) || (old && keep_owner_and_mode(fd, old) != 0) || fsync(fd) != 0))
-        rc = err_set(err, "%s: the new file cannot be written: %s", path, strerror(errno));
+        rc = err_set(err, "%s: the new file cannot be written: %s", err_path(path), strerror(errno));
     if (fclose(out) != 0 && rc == 0)
-        rc = err_set(err, "%s: the new file cannot be written: %s", path, strerror(errno));
+        rc = err_set(err, "%s: the new file cannot be written: %s", err_path(path), strerror(errno));
     return rc;
 }
 
@@ -157,26 +157,26 @@ static int replace(struct edit *edit, const char *path, const char *folder, int 
     struct stat st;
     bool exists = stat(path, &st) == 0;
     if (!exists && errno != ENOENT)
-        return err_set(err, "%s: %s", path, strerror(errno));
+        return err_set(err, "%s: %s", err_path(path), strerror(errno));
     if (!exists && start == PASSWD_FILE_MUST_EXIST)
-        return err_set(err, "%s: there is no such file (make it with -c)", path);
+        return err_set(err, "%s: there is no such file (make it with -c)", err_path(path));
     if (exists && !S_ISREG(st.st_mode))
-        return err_set(err, "%s: not a file", path);
+        return err_set(err, "%s: not a file", err_path(path));
 
     char temporary[PATH_MAX];
     const char *slash = strrchr(path, '/');
     int n = snprintf(temporary, sizeof temporary, "%s/.%s.XXXXXX", folder, slash ? slash + 1 : path);
     if (n < 0 || (size_t)n >= sizeof temporary)
-        return err_set(err, "%s: the name is too long", path);
+        return err_set(err, "%s: the name is too long", err_path(path));
     int fd = mkostemp(temporary, O_CLOEXEC);
     if (fd < 0)
-        return err_set(err, "%s: no new file can be made in its folder: %s", path, strerror(errno));
+        return err_set(err, "%s: no new file can be made in its folder: %s", err_path(path), strerror(errno));
     if (write_file(edit, fd, path, exists ? &st : NULL, start == PASSWD_FILE_START_ANEW, err) != 0) {
         unlink(temporary);
         return -1;
     }
     if (rename(temporary, path) != 0) {
-        err_set(err, "%s: %s", path, strerror(errno));
+        err_set(err, "%s: %s", err_path(path), strerror(errno));
         unlink(temporary);
         return -1;
     }
@@ -190,7 +190,7 @@ static int rewrite(struct edit *edit, const char *path, enum passwd_file_start s
         return err_set(err, "no source of randomness");
     /* Behind a symbolic link it is the file that is replaced, not the link. */
     if (!realpath(path, real) && (errno != ENOENT || snprintf(real, sizeof real, "%s", path) >= PATH_MAX))
-        return err_set(err, "%s: %s", path, strerror(errno));
+        return err_set(err, "%s: %s", err_path(path), strerror(errno));
     strcpy(copy, real);
     const char *folder = dirname(copy);
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -158,7 +158,7 @@ struct config *config_load(const struct config_args *args, void (*warn)(void *ct
 /* NULL is allowed. */
 void config_free(struct config *config);
 
-/* Puts "file:line: Error: directive: " before the reason in err, when the directive was said somewhere.
+/* Puts "file:line: Error: directive: " before the reason in err; without the place for what nobody said.
  * Returns -1. */
 int config_blame(struct config_place at, const char *directive, struct err *err);
 

@@ -10,10 +10,18 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 struct err {
-    char text[512];
+    char text[1024];
 };
+
+/* Of a long path the end, which says more than its beginning and leaves room for the reason. */
+static inline const char *err_path(const char *path)
+{
+    size_t n = strlen(path), most = 300;
+    return n > most ? path + n - most : path;
+}
 
 /* Sets the text (cut at the end of the buffer) and returns -1, so that `return err_set(...)` reads well. err
  * may be NULL. */

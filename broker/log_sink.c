@@ -103,7 +103,7 @@ static int open_log_file(const char *path, struct err *err)
         fd = open(path, O_WRONLY | O_CREAT | flags, 0640);
     }
     if (fd < 0)
-        return err_set(err, "log file %s: %s", path, strerror(errno));
+        return err_set(err, "log file %s: %s", err_path(path), strerror(errno));
     return fd;
 }
 

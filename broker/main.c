@@ -164,18 +164,16 @@ static void reload_start(struct daemon *daemon)
         daemon->reload_again = true;
         return;
     }
-    struct reload *reload = calloc(1, sizeof *reload);
-    if (!reload) {
-        log_write(LOG_T_ERROR, "Out of memory for a reload.");
-        return;
-    }
-    *reload = (struct reload){.mail = {.fn = reload_done}, .daemon = daemon};
-    spare_give(&daemon->spare);
     service_notify_reloading(daemon->notify_fd, NULL);
+    spare_give(&daemon->spare);
     listeners_pause(daemon->listeners, RELOAD_PAUSE_MS);
+    struct reload *reload = calloc(1, sizeof *reload);
+    if (reload) {
+        *reload = (struct reload){.mail = {.fn = reload_done}, .daemon = daemon};
+    }
     daemon->reload = reload;
-    if (pthread_create(&reload->thread, NULL, read_anew, reload) != 0) {
-        log_write(LOG_T_ERROR, "Cannot start a thread for the reload: everything stays as it was.");
+    if (!reload || pthread_create(&reload->thread, NULL, read_anew, reload) != 0) {
+        log_write(LOG_T_ERROR, "Reload failed: no memory or no thread for it. Everything stays as it was.");
         daemon->reload = NULL;
         free(reload);
         reload_over(daemon);
@@ -323,14 +321,18 @@ static int start_all(struct daemon *d, struct err *err)
     return 0;
 }
 
-static void watch_signals(struct daemon *d)
+static int watch_signals(struct daemon *d, struct err *err)
 {
-    loop_on_signal(d->loop, SIGTERM, on_terminate, d);
-    loop_on_signal(d->loop, SIGINT, on_terminate, d);
-    loop_on_signal(d->loop, SIGHUP, on_hangup, d);
+    if (loop_on_signal(d->loop, SIGTERM, on_terminate, d) < 0 ||
+        loop_on_signal(d->loop, SIGINT, on_terminate, d) < 0 ||
+        loop_on_signal(d->loop, SIGHUP, on_hangup, d) < 0) {
+        err_set(err, "Error: cannot watch for signals: %s", strerror(errno));
+        return EXIT_FAILURE;
+    }
     hold_hangup(SIG_UNBLOCK);
     signal(SIGUSR1, SIG_IGN); /* mosquitto saves its store then: nothing to do, but no reason to die */
     signal(SIGUSR2, SIG_IGN);
+    return 0;
 }
 
 static void run(struct daemon *d)
@@ -404,10 +406,10 @@ static int daemon_main(struct daemon *d)
     signal(SIGPIPE, SIG_IGN);
     int status = open_all(d, &err);
     status = status ? status : start_all(d, &err);
+    status = status ? status : watch_signals(d, &err);
     if (status) {
         fprintf(stderr, "%s\n", err.text);
     } else {
-        watch_signals(d);
         run(d);
     }
     close_all(d);

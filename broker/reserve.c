@@ -68,14 +68,15 @@ static void block_free(void *block)
 void *reserve_realloc(void *block, long size)
 {
     size_t n = (size_t)size, before;
+    bool reserved = is_reserved(block);
     void *other;
 
     if (n == 0) {
         block_free(block);
         return NULL;
     }
-    other = is_reserved(block) ? malloc(n) : realloc(block, n);
-    if (other && !is_reserved(block)) {
+    other = reserved ? malloc(n) : realloc(block, n);
+    if (other && !reserved) {
         return other;
     }
     other = other ? other : take(n);

@@ -322,7 +322,7 @@ int service_pid_file_write(const char *path, struct err *err)
 
     if (stat(path, &st) == 0 && !S_ISREG(st.st_mode) &&
         !S_ISDIR(st.st_mode)) /* /dev/null must not be replaced */
-        return err_set(err, "pid file %s: it is something else than a file", path);
+        return err_set(err, "pid file %s: it is something else than a file", err_path(path));
     if (asprintf(&temporary, "%s.XXXXXX", path) < 0)
         return err_set(err, "out of memory");
     fd = mkostemp(temporary, O_CLOEXEC);
@@ -331,12 +331,12 @@ int service_pid_file_write(const char *path, struct err *err)
         if (rc == 0)
             rc = rename(temporary, path);
         if (rc < 0)
-            err_set(err, "pid file %s: %s", path, strerror(errno));
+            err_set(err, "pid file %s: %s", err_path(path), strerror(errno));
         if (rc < 0)
             unlink(temporary);
         close(fd);
     } else {
-        err_set(err, "pid file %s: %s", path, strerror(errno));
+        err_set(err, "pid file %s: %s", err_path(path), strerror(errno));
     }
     free(temporary);
     return rc;

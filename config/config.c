@@ -74,7 +74,7 @@ int config_blame(struct config_place at, const char *directive, struct err *err)
     char place[PLACE_MAX];
 
     place_text(at, place, sizeof place);
-    return at.file ? err_set(err, "%sError: %s: %s", place, directive, why.text) : -1;
+    return err_set(err, "%sError: %s: %s", place, directive, why.text);
 }
 
 /* ---- compare ---- */

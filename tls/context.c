@@ -14,6 +14,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
+#include <mbedtls/bignum.h>
+#include <mbedtls/ecp.h>
 #include <mbedtls/error.h>
 #include <mbedtls/platform.h>
 #include <mbedtls/x509.h>
@@ -41,8 +43,9 @@ struct place {
 
 static int place_err(struct place at, struct err *err, const char *text)
 {
-    return err_set(err, "%s:%d: %s %s", at.listener->file ? at.listener->file : "command line",
-                   at.listener->line, at.directive, text);
+    return err_set(err, "%s:%d: Error: %s %s",
+                   at.listener->file ? err_path(at.listener->file) : "command line", at.listener->line,
+                   at.directive, text);
 }
 
 static void place_warn(struct place at, const char *path, const char *text)
@@ -62,11 +65,12 @@ static int place_read(struct place at, const char *path, struct tls_blob *blob, 
 /* "path: text", with what mbedTLS says when ret is one of its errors. */
 static int place_bad(struct place at, const char *path, const char *text, int ret, struct err *err)
 {
-    char all[480], detail[128] = "";
+    char all[640], detail[128] = "";
 
     if (ret < 0)
         mbedtls_strerror(ret, detail, sizeof detail);
-    snprintf(all, sizeof all, "%s: %s%s%s%s", path, text, *detail ? " (" : "", detail, *detail ? ")" : "");
+    snprintf(all, sizeof all, "%s: %s%s%s%s", err_path(path), text, *detail ? " (" : "", detail,
+             *detail ? ")" : "");
     return place_err(at, err, all);
 }
 
@@ -212,7 +216,7 @@ static int load_key(struct tls_context *context, const struct config_listener *l
 {
     struct place at = {listener, "keyfile"};
     struct tls_blob blob;
-    char text[320];
+    char text[360];
     int ret;
 
     if (place_read(at, listener->keyfile, &blob, err))
@@ -225,9 +229,12 @@ static int load_key(struct tls_context *context, const struct config_listener *l
     tls_blob_free(&blob);
     if (ret)
         return -1;
-    if (mbedtls_pk_check_pair(&context->chain.pk, &context->key, TLS_RNG)) {
-        snprintf(text, sizeof text, "does not belong to the certificate in certfile %.200s",
-                 listener->certfile);
+    ret = mbedtls_pk_check_pair(&context->chain.pk, &context->key, TLS_RNG);
+    if (ret == MBEDTLS_ERR_MPI_ALLOC_FAILED || ret == MBEDTLS_ERR_ECP_ALLOC_FAILED)
+        return place_bad(at, listener->keyfile, "cannot be compared with the certificate", ret, err);
+    if (ret) {
+        snprintf(text, sizeof text, "does not belong to the certificate in certfile %s",
+                 err_path(listener->certfile));
         return place_bad(at, listener->keyfile, text, 0, err);
     }
     return 0;
@@ -503,7 +510,7 @@ struct tls_context *tls_context_load(const struct config_listener *listener, str
     }
     context = calloc(1, sizeof *context);
     if (!context) {
-        err_set(err, "no memory");
+        err_set(err, "Error: no memory");
         return NULL;
     }
     context->refs = 1;

@@ -18,16 +18,17 @@ static int blob_open(const char *path, struct stat *st, struct err *err)
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
     if (fd < 0)
-        return err_set(err, "%s: %s%s", path, strerror(errno),
+        return err_set(err, "%s: %s%s", err_path(path), strerror(errno),
                        errno == EACCES ? " (the user that bramble runs as must be able to read it)" : "");
     if (fstat(fd, st))
-        err_set(err, "%s: %s", path, strerror(errno));
+        err_set(err, "%s: %s", err_path(path), strerror(errno));
     else if (!S_ISREG(st->st_mode))
-        err_set(err, "%s: is %s, not a file", path, S_ISDIR(st->st_mode) ? "a folder" : "something special");
+        err_set(err, "%s: is %s, not a file", err_path(path),
+                S_ISDIR(st->st_mode) ? "a folder" : "something special");
     else if (st->st_size > TLS_FILE_MAX)
-        err_set(err, "%s: is too large (%lld bytes)", path, (long long)st->st_size);
+        err_set(err, "%s: is too large (%lld bytes)", err_path(path), (long long)st->st_size);
     else if (st->st_size == 0)
-        err_set(err, "%s: is empty", path);
+        err_set(err, "%s: is empty", err_path(path));
     else
         return fd;
     close(fd);
@@ -57,10 +58,10 @@ int tls_file_read(const char *path, struct tls_blob *blob, struct err *err)
     }
     close(fd);
     if (!blob->data)
-        return err_set(err, "%s: no memory", path);
+        return err_set(err, "%s: no memory", err_path(path));
     if (blob->len < size) {
         tls_blob_free(blob);
-        return err_set(err, "%s: could not be read", path);
+        return err_set(err, "%s: could not be read", err_path(path));
     }
     blob->data[size] = 0;
     return 0;
@@ -114,7 +115,7 @@ int tls_file_write(const char *path, const void *data, size_t len, unsigned mode
     int fd, saved;
 
     if (snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= (int)sizeof temporary)
-        return err_set(err, "%s: the path is too long", path);
+        return err_set(err, "%s: the path is too long", err_path(path));
     fd = mkostemp(temporary, O_CLOEXEC); /* made with 0600 */
     if (fd < 0)
         return err_set(err, "%s: %s", temporary, strerror(errno));
@@ -122,15 +123,15 @@ int tls_file_write(const char *path, const void *data, size_t len, unsigned mode
         saved = errno;
         close(fd);
         unlink(temporary);
-        return err_set(err, "%s: %s", path, strerror(saved));
+        return err_set(err, "%s: %s", err_path(path), strerror(saved));
     }
     close(fd);
     if (rename(temporary, path)) {
         saved = errno;
         unlink(temporary);
-        return err_set(err, "%s: %s", path, strerror(saved));
+        return err_set(err, "%s: %s", err_path(path), strerror(saved));
     }
     if (sync_folder(path))
-        return err_set(err, "%s: the folder could not be synchronised: %s", path, strerror(errno));
+        return err_set(err, "%s: the folder could not be synchronised: %s", err_path(path), strerror(errno));
     return 0;
 }

@@ -110,7 +110,7 @@ struct tls *tls_new(struct loop *loop, int threads, int queue_max, int timeout_m
         return NULL;
     tls = calloc(1, sizeof *tls);
     if (!tls) {
-        err_set(err, "no memory for TLS");
+        err_set(err, "Error: no memory for TLS");
         return NULL;
     }
     if (threads < 1) {
@@ -128,12 +128,12 @@ struct tls *tls_new(struct loop *loop, int threads, int queue_max, int timeout_m
     mbedtls_ssl_ticket_init(&tls->tickets);
     /* A key makes tickets for a day and is then kept for another, to read them. */
     if (mbedtls_ssl_ticket_setup(&tls->tickets, TLS_RNG, MBEDTLS_CIPHER_AES_256_GCM, TICKET_SECONDS)) {
-        err_set(err, "TLS: no keys for session tickets");
+        err_set(err, "Error: TLS: no keys for session tickets");
         tls_free(tls);
         return NULL;
     }
     if (start_workers(tls, threads)) {
-        err_set(err, "TLS: the handshake threads do not start");
+        err_set(err, "Error: TLS: the handshake threads do not start");
         tls_free(tls);
         return NULL;
     }

@@ -190,7 +190,7 @@ struct ws *ws_new(struct loop *loop, int max_fds, int handshake_ms, struct err *
         ws->frame = malloc(LWS_PRE + WS_FRAME_MAX);
     if (!ws || !ws->frame) {
         free(ws);
-        err_set(err, "WebSocket: out of memory");
+        err_set(err, "Error: WebSocket: out of memory");
         return NULL;
     }
     ws->loop = loop;
@@ -203,7 +203,7 @@ struct ws *ws_new(struct loop *loop, int max_fds, int handshake_ms, struct err *
     defer_setup(&ws->tick, ws_tick, ws);
     lws_set_log_level(LLL_ERR | LLL_WARN | LLL_NOTICE, ws_log);
     if (ws_create_bounded(ws) < 0 || lwsio_open(ws->max_fds) < 0) {
-        err_set(err, "WebSocket: libwebsockets could not be started for %d descriptors: %s", ws->max_fds,
+        err_set(err, "Error: WebSocket: libwebsockets could not be started for %d descriptors: %s", ws->max_fds,
                 strerror(errno));
         ws_discard(ws);
         return NULL;

@@ -111,8 +111,9 @@ __attribute__((format(printf, 2, 3))) static int walk_fail(struct walk *walk, co
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    return err_set(walk->err, "%s:%d: http_dir %s: %s", listener->file ? listener->file : "-", listener->line,
-                   listener->http_dir, text);
+    return err_set(walk->err, "%s:%d: Error: http_dir %s: %s",
+                   listener->file ? err_path(listener->file) : "-", listener->line,
+                   err_path(listener->http_dir), text);
 }
 
 static int walk_read(struct walk *walk, int fd, const char *path, struct site_file *file)
@@ -329,7 +330,7 @@ struct ws_site *ws_site_load(const struct config_listener *listener, struct err 
     int asked = listener->websockets_headers_size;
 
     if (!site || site_copy_origins(site, listener) < 0) {
-        err_set(err, "out of memory");
+        err_set(err, "Error: out of memory");
         if (site)
             site_free(site);
         return NULL;

@@ -41,7 +41,7 @@ static void expect_bad(const struct config_listener *listener, const char *direc
 {
     char begin[64];
 
-    snprintf(begin, sizeof begin, "test.conf:7: %s ", directive);
+    snprintf(begin, sizeof begin, "test.conf:7: Error: %s ", directive);
     assert_null(load(listener));
     if (strncmp(why.text, begin, strlen(begin)) != 0 || !strstr(why.text, text))
         fail_msg("%s", why.text);
@@ -276,7 +276,7 @@ static void check_damaged(const char *bytes, size_t n, size_t at)
     rig_write("damaged", bytes, n);
     context = load(&damaged);
     if (!context) {
-        assert_memory_equal(why.text, "test.conf:7: ", 13);
+        assert_memory_equal(why.text, "test.conf:7: Error: ", 20);
         assert_null(strstr(why.text, "-----BEGIN EC")); /* nothing of a key */
         return;
     }

@@ -219,7 +219,7 @@ static void test_too_many_files(void **state)
     ws_site_unref(site);
     folder_add(&folder, "one too many", "");
     assert_false(load());
-    assert_non_null(strstr(err.text, "bramble.conf:7: http_dir"));
+    assert_non_null(strstr(err.text, "bramble.conf:7: Error: http_dir"));
     assert_non_null(strstr(err.text, "500 files"));
 }
 
@@ -260,7 +260,7 @@ static void test_no_folder(void **state)
 
     (void)state;
     assert_null(ws_site_load(&listener, &err));
-    assert_non_null(strstr(err.text, "f:1: http_dir /nonexistent/x: No such file"));
+    assert_non_null(strstr(err.text, "f:1: Error: http_dir /nonexistent/x: No such file"));
     folder_add(&folder, "file", "");
     listener.http_dir = (char *)(uintptr_t)folder_name(&folder, "file", path);
     assert_null(ws_site_load(&listener, &err));
