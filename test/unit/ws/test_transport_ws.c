@@ -315,6 +315,32 @@ static void test_frames_behind_the_request(void **state)
     assert_int_equal(owner.readies, 1);
 }
 
+/* libwebsockets puts its answer together in the buffer that it reads into: what stands there must not be
+ * frames. */
+static void test_long_frames_behind_the_request(void **state)
+{
+    static unsigned char buf[4000], payload[3000];
+    size_t n = strlen(UPGRADE);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof payload; i++)
+        payload[i] = (unsigned char)(i * 7 + 1);
+    memcpy(buf, UPGRADE, n);
+    n += frame_make(buf + n, F_FIN | F_BIN, payload, sizeof payload);
+    for (size_t first = strlen(UPGRADE) - 1; first <= n; first += n - first > 1 ? n - first : 1) {
+        struct owner another = {0};
+        rig_connect(&rig, &client, &another);
+        client_send(&rig, &client, buf, first); /* all but the last byte of the request, then all */
+        rig_step(&rig);
+        client_send(&rig, &client, buf + first, n - first);
+        WAIT_FOR(&rig, another.len == sizeof payload);
+        assert_memory_equal(another.in, payload, sizeof payload);
+        assert_int_equal(another.readies, 1);
+        owner_free(&another);
+        client_close(&client);
+    }
+}
+
 static void test_text_frame(void **state)
 {
     struct frame frame = {0};
@@ -1027,6 +1053,7 @@ int main(int argc, char **argv)
         TEST(test_merged_and_split),
         TEST(test_byte_by_byte),
         TEST(test_frames_behind_the_request),
+        TEST(test_long_frames_behind_the_request),
         TEST(test_text_frame),
         TEST(test_empty_text_frame),
         TEST(test_protocol_errors),
