@@ -82,7 +82,6 @@ void conn_die(struct conn *conn)
     conn->transport = NULL;
     conn->state = CONN_DEAD;
     conn->broker->conn_count--; /* limits count it no more, although its memory waits */
-    subscribe_forget(conn);
     outq_free(&conn->out);
     conn_free_input(conn);
     if (conn->who->listener >= 0) {

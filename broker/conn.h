@@ -40,7 +40,6 @@ struct conn {
     struct timer timer; /* handshake and CONNECT deadline, then keep alive */
     struct msg *will;   /* published when it ends without DISCONNECT [MQTT-3.1.2-8]; a reference */
     struct outq out;
-    struct retained_job *jobs; /* retained messages that SUBSCRIBE still owes it (on_subscribe.c) */
 
     uint8_t *input; /* what was read and not parsed yet, NULL: nothing */
     uint32_t input_at, input_size;

@@ -28,8 +28,6 @@ void on_subscribe(struct conn *conn, uint8_t flags, struct slice body);
 /* Offers the next retained messages that a SUBSCRIBE still owes to a session that has taken all it had. False
  * when there are none, or not now: then it has seen to it that the connection is flushed again. */
 bool subscribe_go_on(struct conn *conn);
-/* Forgets them. */
-void subscribe_forget(struct conn *conn);
 void on_unsubscribe(struct conn *conn, uint8_t flags, struct slice body);
 
 #endif

@@ -2,22 +2,19 @@
  * on_subscribe.c - SUBSCRIBE and UNSUBSCRIBE.
  *
  * The filters of one packet are handled as a sequence with one answer [MQTT-3.8.4-4]. Then come the retained
- * messages, filter by filter, as long as the client has room and the turn has time; what is left is a job
- * that goes on when the client has taken what it got. So a thousand filters over a hundred thousand retained
- * messages neither fill the memory nor stop the loop. Answers leave before messages, so they follow the
- * SUBACK on the wire.
+ * messages, filter by filter, as long as the client has room and the turn has time; what is left is owed to
+ * the session (session_owed.h) and goes on when the client has taken what it got, on this connection or the
+ * next. So a thousand filters over a hundred thousand retained messages neither fill the memory nor stop the
+ * loop. Answers leave before messages, so they follow the SUBACK on the wire.
  */
 #include "broker/dispatch.h"
 #include "broker/log.h"
-#include "broker/mem.h"
 #include "broker/router.h"
+#include "broker/session_owed.h"
 #include "broker/topic.h"
 #include <stdlib.h>
 
-enum {
-    MOST_FILTERS = 60000,        /* of one packet: their SUBACK still fits the output window */
-    MOST_OWED = 4 * 1024 * 1024, /* bytes of filters whose retained messages are still to be sent */
-};
+enum { MOST_FILTERS = 60000 }; /* of one packet: their SUBACK still fits the output window */
 
 /* Puts mount_point before the filter, into buf of 65535 bytes; NULL p when it gets too long. */
 static struct slice mounted(const char *mount, struct slice filter, uint8_t *buf)
@@ -71,80 +68,12 @@ static struct ticket *stored(struct conn *conn, enum change_kind kind)
 
 /* ---- retained messages [MQTT-3.3.1-6]: a few at once, many in turn with what the client takes ---- */
 
-struct retained_job {
-    struct retained_job *next;
-    struct ticket *ticket;         /* of the SUBACK, which goes first; a reference */
-    struct packet_filters filters; /* those still to do; rest points into bytes */
-    size_t size;
-    uint32_t at;
-    uint8_t *codes;
-    uint8_t bytes[];
-};
-
-static size_t job_size(const struct packet_filters *filters)
-{
-    return sizeof(struct retained_job) + filters->rest.n + filters->count;
-}
-
-static void job_add(struct conn *conn, const struct packet_filters *filters, const uint8_t *codes,
-                    struct ticket *ticket)
-{
-    struct retained_job **last = &conn->jobs;
-    size_t owed = 0;
-    for (; *last; last = &(*last)->next) {
-        owed += (*last)->filters.rest.n;
-    }
-    struct retained_job *job = NULL;
-    if (owed + filters->rest.n <= MOST_OWED) {
-        job = malloc(job_size(filters));
-    }
-    if (!job) {
-        session_lost(&conn->broker->sessions, conn->session);
-        return;
-    }
-    mem_hold(job_size(filters));
-    *job =
-        (struct retained_job){.size = job_size(filters), .ticket = ticket_ref(ticket), .filters = *filters};
-    memcpy(job->bytes, filters->rest.p, filters->rest.n);
-    job->filters.rest.p = job->bytes;
-    job->codes = job->bytes + filters->rest.n;
-    memcpy(job->codes, codes, filters->count);
-    *last = job;
-}
-
-static void job_done(struct conn *conn)
-{
-    struct retained_job *job = conn->jobs;
-    conn->jobs = job->next;
-    ticket_unref(job->ticket);
-    mem_drop(job->size);
-    free(job);
-}
-
-void subscribe_forget(struct conn *conn)
-{
-    while (conn->jobs) {
-        job_done(conn);
-    }
-}
-
-/* One filter, unless it was refused or has been unsubscribed meanwhile. */
-static void send_retained(struct conn *conn, struct slice filter, uint8_t code)
-{
-    const char *mount = broker_door(conn->broker, conn->who)->config->mount_point;
-    uint8_t *buf = mount ? malloc(UINT16_MAX) : NULL;
-    struct slice whole = mount && !buf ? slice_of(NULL, 0) : mounted(mount, filter, buf);
-    if (code != SUBACK_FAILURE && whole.p && subs_has(conn->broker->subs, conn->session, whole)) {
-        router_send_retained(conn->broker, conn->session, whole, code);
-    }
-    free(buf);
-}
-
 bool subscribe_go_on(struct conn *conn)
 {
     struct broker *broker = conn->broker;
-    struct retained_job *job = conn->jobs;
-    if (!job || !ticket_closed(job->ticket) || !session_room(&broker->sessions, conn->session)) {
+    struct session *session = conn->session;
+    struct owed *owed = session->owed;
+    if (!owed || !ticket_closed(owed->ticket) || !session_room(&broker->sessions, session)) {
         return false; /* a ticket that closes and an acknowledgement that comes wake it */
     }
     if (broker->turn_visits >= TURN_VISITS) {
@@ -152,17 +81,24 @@ bool subscribe_go_on(struct conn *conn)
         return false;
     }
     struct slice filter;
-    uint8_t asked;
-    if (packet_next_filter(&job->filters, &filter, &asked)) {
-        send_retained(conn, filter, job->codes[job->at++]);
-    } else {
-        job_done(conn);
+    uint8_t qos;
+    if (!packet_next_filter(&owed->filters, &filter, &qos)) {
+        owed_done(session);
+    } else if (subs_has(broker->subs, session, filter)) { /* it may have been unsubscribed meanwhile */
+        router_send_retained(broker, session, filter, qos);
     }
     return true;
 }
 
+static void owe(struct conn *conn, struct owed *owed, struct ticket *ticket)
+{
+    if (!owed || owed_add(conn->session, owed, ticket) < 0) {
+        session_lost(&conn->broker->sessions, conn->session);
+    }
+}
+
 static void answer_subscribe(struct conn *conn, const struct packet_filters *filters, uint8_t *answer,
-                             uint32_t room)
+                             uint32_t room, struct owed *owed)
 {
     uint8_t *codes = answer + room - filters->count;
     uint8_t head[PACKET_MAX_HEADER + 2];
@@ -172,10 +108,11 @@ static void answer_subscribe(struct conn *conn, const struct packet_filters *fil
     memcpy(codes - n, head, n);
     struct ticket *ticket = stored(conn, CHANGE_SUBSCRIBE);
     if (outq_hold(&conn->out, ticket, OUTQ_ANY, conn->id, codes - n, n + filters->count) < 0) {
+        owed_free(owed);
         conn_fail(conn, "out of memory for a SUBACK");
     } else {
         peer_wake(&conn->peer);
-        job_add(conn, filters, codes, ticket);
+        owe(conn, owed, ticket);
     }
     ticket_unref(ticket);
 }
@@ -189,6 +126,7 @@ static void subscribe_all(struct conn *conn, const struct packet_filters *filter
         conn_fail(conn, "out of memory for a SUBACK");
         return;
     }
+    struct owed *owed = owed_new(filters->rest.n + (mount ? filters->count * strlen(mount) : 0));
     uint8_t *codes = answer + room - filters->count;
     uint8_t *buf = answer + room;
     struct packet_filters walk = *filters;
@@ -197,8 +135,11 @@ static void subscribe_all(struct conn *conn, const struct packet_filters *filter
     for (uint32_t i = 0; packet_next_filter(&walk, &filter, &qos); i++) {
         struct slice whole = mounted(mount, filter, buf);
         codes[i] = whole.p ? subscribe_one(conn, whole, qos) : SUBACK_FAILURE;
+        if (owed && codes[i] != SUBACK_FAILURE) {
+            owed_put(owed, whole, codes[i]);
+        }
     }
-    answer_subscribe(conn, filters, answer, room);
+    answer_subscribe(conn, filters, answer, room, owed);
     free(answer);
     while (conn->state == CONN_UP && subscribe_go_on(conn)) {
     }

@@ -11,6 +11,7 @@
 #include "broker/clock.h"
 #include "broker/log.h"
 #include "broker/mem.h"
+#include "broker/session_owed.h"
 #include "broker/subs.h"
 #include <stdlib.h>
 
@@ -93,6 +94,9 @@ void session_destroy(struct sessions *sessions, struct session *session)
     drop_ring(sessions, session, &session->queue);
     drop_ring(sessions, session, &session->sent);
     inbound_free(&session->inbound);
+    while (session->owed) {
+        owed_done(session);
+    }
     principal_unref(session->who);
     mem_drop(SESSION_BYTES + strlen(session->client_id));
     free(session->client_id);
@@ -121,6 +125,7 @@ void session_attach(struct sessions *sessions, struct session *session, struct p
 void session_detach(struct sessions *sessions, struct session *session, int64_t now)
 {
     session->peer = NULL;
+    owed_unanswered(session);
     session->offline_since = now;
     sessions->online--;
     for (uint32_t i = 0; i < session->sent.count; i++) {

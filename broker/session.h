@@ -57,6 +57,7 @@ struct session {
 
     struct sub **subs; /* subs.c */
     uint32_t sub_count, sub_cap;
+    struct owed *owed; /* what its SUBSCRIBEs still have to bring (session_owed.h) */
     uint64_t match_stamp;
     uint32_t match_index;
 };

@@ -95,7 +95,7 @@ static inline void check_conn(const struct conn *conn, int *by_door)
 {
     if (conn->state == CONN_DEAD) {
         CHECK(conn->peer.scheduled || conn->resume.scheduled); /* or it is never freed */
-        CHECK(!conn->session && !conn->transport && !conn->input && !conn->jobs && conn->out.count == 0);
+        CHECK(!conn->session && !conn->transport && !conn->input && conn->out.count == 0);
         return;
     }
     by_door[conn->who->listener]++;

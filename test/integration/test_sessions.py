@@ -239,3 +239,23 @@ def test_persistent_client_expiration_and_other_users(start):
     client.expect_message("t", "for one")
 
 
+
+
+def test_retained_messages_still_owed_come_after_the_resume(start):
+    """A full queue makes them wait. Who has the SUBACK gets them, be it on the next connection [MQTT-3.3.1-6]."""
+    broker = start("max_inflight_messages 1\nmax_queued_messages 2\n")
+    writer = broker.connect("writer")
+    writer.publish("kept", "here", 1, retain=True)
+    client = broker.connect("c", clean=False)
+    client.subscribe(("t", 1))
+    for i in range(3):
+        writer.publish("t", str(i), 1)
+    client.expect_message("t", "0", acknowledge=False)
+    client.subscribe(("kept", 1))
+    client.expect_nothing()
+    client.reset()
+    client = resume(broker, "c")
+    for i in range(3):
+        client.expect_message("t", str(i), dup=i == 0)
+    client.expect_message("kept", "here", 1, retain=True)
+    client.expect_nothing()

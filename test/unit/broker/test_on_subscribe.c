@@ -259,7 +259,7 @@ static void retained_messages_are_bounded_all_the_same(void **unused)
     settle();
     assert_int_equal(count_retained(c), FILTERS * 300); /* and none is lost */
     assert_int_equal(c->conn->session->dropped, 0);
-    assert_null(c->conn->jobs);
+    assert_null(c->conn->session->owed);
     c->t.write_limit = 0;
     SEND(c, "\xC0\0");
     settle();
@@ -267,7 +267,7 @@ static void retained_messages_are_bounded_all_the_same(void **unused)
     client_send(c, p, n);
     settle();
     assert_in_range(c->conn->session->queue0.count, 300, 100 + 300);
-    assert_non_null(c->conn->jobs);
+    assert_non_null(c->conn->session->owed);
     free(p);
 }
 
@@ -289,7 +289,7 @@ static void looking_for_nothing_does_not_stop_the_loop(void **unused)
     free(p);
     SEND(other, "\xC0\0");
     int turns = 0;
-    for (; c->t.in_size > 0 || c->conn->jobs; turns++) {
+    for (; c->t.in_size > 0 || c->conn->session->owed; turns++) {
         one_turn();
         assert_in_range(other->t.out_size, turns > 0 ? 2 : 0, 2);
     }
@@ -364,7 +364,7 @@ static void what_is_owed_ends_with_the_subscription(void **unused)
     SEND(c, "\x82\x14\0\1\0\3a/#\0\0\3b/#\0\0\3c/#\0\xA2\x07\0\2\0\3b/#");
     settle();
     assert_int_equal(count_retained(c), 50 + 3);
-    assert_null(c->conn->jobs);
+    assert_null(c->conn->session->owed);
 }
 
 static void mounted_filters_bring_mounted_messages(void **unused)

@@ -1,0 +1,34 @@
+/*
+ * session_owed.h - what SUBSCRIBEs still owe a session: the retained messages of filters that have not been
+ * looked for yet, for want of room or time (on_subscribe.c).
+ *
+ * The session owns them, not the connection: a client that has its SUBACK and then loses the connection
+ * subscribes no more after the resume, so it must get them then [MQTT-3.3.1-6].
+ */
+#ifndef BRAMBLE_SESSION_OWED_H
+#define BRAMBLE_SESSION_OWED_H
+
+#include "broker/packet.h"
+#include "broker/session.h"
+
+struct owed {
+    struct owed *next;
+    struct ticket *ticket; /* of the SUBACK, which goes first; a reference, or NULL */
+    size_t size;
+    struct packet_filters filters; /* those still to do, each with the QoS granted; rest points into bytes */
+    uint8_t bytes[];
+};
+
+/* Room for filters that take n bytes in a SUBSCRIBE; NULL without memory. */
+struct owed *owed_new(size_t n);
+void owed_put(struct owed *owed, struct slice filter, uint8_t qos);
+/* The session owns it from now on, unless it is more than may be owed: then it is freed; -1. ticket may be
+ * NULL. */
+int owed_add(struct session *session, struct owed *owed, struct ticket *ticket);
+/* The first one is done. */
+void owed_done(struct session *session);
+/* The connection is gone, and with it any SUBACK that was to go first. */
+void owed_unanswered(struct session *session);
+void owed_free(struct owed *owed); /* NULL is allowed */
+
+#endif
