@@ -116,9 +116,11 @@ void conn_flush(struct peer *peer)
         conn->transport->ops->want_write(conn->transport, true);
         conn_want_input(conn);
         break;
-    case OUTQ_ERROR:
-        conn_fail(conn, "its connection is broken");
+    case OUTQ_ERROR: {
+        const char *why = conn->transport->ops->why(conn->transport);
+        conn_fail(conn, "%s", why ? why : "its connection is broken");
         break;
+    }
     }
 }
 
