@@ -48,6 +48,7 @@ static struct ws_fault first_byte(struct ws_frames *frames, uint8_t byte)
         return fault(PROTOCOL_ERROR, "WebSocket message received that begins within another");
     if (opcode < CONTROL)
         frames->unfinished = !final;
+    frames->closed = opcode == CLOSE;
     frames->opcode = opcode;
     return none;
 }
@@ -76,37 +77,43 @@ static struct ws_fault header_byte(struct ws_frames *frames, uint8_t byte)
         return first_byte(frames, byte);
     if (frames->have == 2)
         wrong = second_byte(frames, byte);
+    else if (byte && frames->need == 10 && frames->have <= 6)
+        /* libwebsockets counts in size_t: on a machine of 32 bits it would forget the upper half */
+        wrong = fault(TOO_BIG, "WebSocket frame of 4 GiB or more announced");
     else
         frames->length = frames->length << 8 | byte;
     if (wrong.code || frames->have < frames->need)
         return wrong;
-    /* libwebsockets counts in size_t, and on a 32 bit machine it would forget the upper half of the length */
-    if (frames->length > UINT32_MAX - MASK)
-        return fault(TOO_BIG, "WebSocket frame of more than 4 GiB announced");
     frames->skip = MASK + frames->length;
     frames->have = 0;
     return none;
 }
 
+/* The client's close frame was the last one; what comes behind it is not looked at. */
+static bool is_over(const struct ws_frames *frames)
+{
+    return frames->closed && frames->have == 0 && frames->skip == 0;
+}
+
 struct ws_fault ws_frames_follow(struct ws_frames *frames, const uint8_t *data, size_t n, size_t *good)
 {
-    size_t at = 0;
+    size_t at = 0, start = 0; /* start: of the frame whose header is being read, if it is in data */
 
-    *good = 0;
-    while (at < n) {
-        if (frames->skip > 0) {
-            size_t step = frames->skip < n - at ? (size_t)frames->skip : n - at;
-            frames->skip -= step;
-            at += step;
-            *good = at;
-            continue;
-        }
+    for (;;) {
+        size_t step = frames->skip < n - at ? (size_t)frames->skip : n - at;
+
+        frames->skip -= step;
+        at += step;
+        if (at == n || is_over(frames))
+            break;
         if (frames->have == 0)
-            *good = at;
+            start = at;
         struct ws_fault wrong = header_byte(frames, data[at++]);
-        if (wrong.code)
+        if (wrong.code) {
+            *good = start;
             return wrong;
+        }
     }
-    *good = n;
+    *good = at;
     return none;
 }

@@ -41,9 +41,11 @@ struct ws_frames {
     uint8_t need;    /* ... and in all, but for the mask */
     uint8_t opcode;
     bool unfinished; /* a message whose last fragment has not come */
+    bool closed;     /* a close frame has come: it is the last (RFC 6455 5.5.1) */
 };
 
-/* Follows n more bytes. *good: how many of them lie before the frame that is wrong (all, without a fault). */
+/* Follows n more bytes. *good: how many of them count, that is those before a frame that is wrong, and up to
+ * the end of a close frame. */
 struct ws_fault ws_frames_follow(struct ws_frames *frames, const uint8_t *data, size_t n, size_t *good);
 
 #endif

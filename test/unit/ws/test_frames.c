@@ -156,6 +156,23 @@ static void test_random(void **state)
     free(stream);
 }
 
+/* The close frame is the last one: nothing behind it counts, right or wrong. */
+static void test_nothing_behind_a_close_frame(void **state)
+{
+    static const uint8_t data[] = "\x82\x81\1\2\3\4x\x88\x82\0\0\0\0\x03\xe8\x82\x81\1\2\3\4y\xff\xff\xff";
+    enum { END = 15 };
+
+    (void)state;
+    for (size_t first = 0; first < sizeof data; first++) {
+        struct ws_frames frames = {0};
+        size_t good[2];
+        assert_int_equal(ws_frames_follow(&frames, data, first, &good[0]).code, 0);
+        assert_int_equal(ws_frames_follow(&frames, data + first, sizeof data - first, &good[1]).code, 0);
+        assert_int_equal(good[0], first < END ? first : END);
+        assert_int_equal(good[0] + good[1], END);
+    }
+}
+
 /* --- through libwebsockets --- */
 
 static struct rig rig;
@@ -299,6 +316,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_cases),
         cmocka_unit_test(test_every_beginning),
         cmocka_unit_test(test_random),
+        cmocka_unit_test(test_nothing_behind_a_close_frame),
         TEST(test_wrong_frames_end_it),
         TEST(test_unmasked),
         TEST(test_wrong_frame_behind_the_request),
