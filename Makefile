@@ -219,7 +219,7 @@ else
 # only those that say for which machine.
 build_deps = CROSS='$(CROSS)' CC='$(if $(CROSS),$(CC),$(if $(IS_CLANG),gcc,$(CC)))' OBJCOPY='$(OBJCOPY)' \
 	CFLAGS='$(filter -m% --sysroot%,$(CFLAGS))' JOBS='$(JOBS)' V='$(V)' .ci/deps.sh $(DEPS_DIR)
-$(DEPS_DONE): .ci/deps.sh .ci/hardening tls/mbedtls_config.h | packages-build
+$(DEPS_DONE): .ci/deps.sh .ci/hardening $(wildcard .ci/*.patch) tls/mbedtls_config.h | packages-build
 	$(Q)$(build_deps)
 endif
 

@@ -68,10 +68,10 @@ exec 9>"$out.lock"
 flock 9
 # what counts is what this script and the configuration do, not their comments (clang cannot take those away alone)
 strip_comments() { "${cross}gcc" -fpreprocessed -dD -E -P "$1" 2>>"$log" || cat "$1"; }
-stamp=$({ grep -v '^ *#' .ci/deps.sh && strip_comments tls/mbedtls_config.h && echo "$machine $CC $flags"; } | sha256sum | cut -d' ' -f1)
+stamp=$({ grep -v '^ *#' .ci/deps.sh && cat .ci/*.patch && strip_comments tls/mbedtls_config.h && echo "$machine $CC $flags"; } | sha256sum | cut -d' ' -f1)
 if [ -f "$out/.done" ] && [ "$(head -n 1 "$out/.done")" = "$stamp" ]; then
     # newer than its input, or make comes back each time (a fresh checkout has new dates on old content)
-    for f in .ci/deps.sh .ci/hardening tls/mbedtls_config.h; do [ ! "$f" -nt "$out/.done" ] || touch "$out/.done"; done
+    for f in .ci/deps.sh .ci/hardening .ci/*.patch tls/mbedtls_config.h; do [ ! "$f" -nt "$out/.done" ] || touch "$out/.done"; done
     say "mbedTLS and libwebsockets are up to date in ${out#"$top"/}"
     exit 0
 fi
@@ -175,14 +175,18 @@ fetch() {
     (cd "$sources" && sha256sum -- *.tar.* >SHA256SUMS)
 }
 
-# unpack NAME: the original source with Debian's patches (security fixes come as such) in $work/NAME
+# unpack NAME: the original source with Debian's patches (security fixes come as such) in $work/NAME, and with ours
+# (.ci/NAME-*.patch; each says what for)
 unpack() {
     mkdir "$work/$1"
     tar xf "$sources/$1_"*.orig.tar.* -C "$work/$1" --strip-components=1
     tar xf "$sources/$1_"*.debian.tar.* -C "$work/$1"
-    [ -f "$work/$1/debian/patches/series" ] || return 0
-    grep -v -e '^#' -e '^ *$' "$work/$1/debian/patches/series" | while read -r p _; do
-        run "patching $1 ($p)" patch -f -d "$work/$1" -p1 -i "$work/$1/debian/patches/$p"
+    [ ! -f "$work/$1/debian/patches/series" ] ||
+        grep -v -e '^#' -e '^ *$' "$work/$1/debian/patches/series" | while read -r p _; do
+            run "patching $1 ($p)" patch -f -d "$work/$1" -p1 -i "$work/$1/debian/patches/$p"
+        done
+    for p in "$top/.ci/$1"-*.patch; do
+        [ ! -e "$p" ] || run "patching $1 (${p##*/})" patch -f -d "$work/$1" -p1 -i "$p"
     done
 }
 
