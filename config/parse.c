@@ -554,7 +554,7 @@ static int read_file(struct parser *p, const char *path, bool included)
         close(fd);
         return -1;
     }
-    data = read_all(fd, &size);
+    data = read_all(fd, st.st_size, &size);
     rc = data ? 0 : parser_fail(p, r.here, "Unable to read config file: %s.", strerror(errno));
     close(fd);
     if (data) {

@@ -77,11 +77,16 @@ int read_folder(const char *path, char ***names, size_t *count)
     return 0;
 }
 
-char *read_all(int fd, size_t *size)
+char *read_all(int fd, off_t expected, size_t *size)
 {
     size_t have = 0, room = 16384;
-    char *data = malloc(room + 1);
+    char *data;
 
+    if (expected > FILE_MAX_BYTES) {
+        errno = EFBIG;
+        return NULL;
+    }
+    data = malloc(room + 1);
     while (data) {
         ssize_t n = read(fd, data + have, room - have);
         char *more;
@@ -102,13 +107,13 @@ char *read_all(int fd, size_t *size)
         }
         have += (size_t)n;
         if (have == room) {
-            more = realloc(data, 2 * room + 1);
+            room = 2 * room > FILE_MAX_BYTES ? FILE_MAX_BYTES + 1 : 2 * room;
+            more = realloc(data, room + 1);
             if (!more) {
                 free(data);
                 errno = ENOMEM;
             }
             data = more;
-            room *= 2;
         }
     }
     return NULL;

@@ -5,10 +5,11 @@
 #define BRAMBLE_CONFIG_READ_H
 
 #include <stddef.h>
+#include <sys/types.h>
 
-/* All bytes of an open file, with room for one more behind them; free() it. NULL with errno (EFBIG: more than
- * 4 MiB, which no configuration has). */
-char *read_all(int fd, size_t *size);
+/* All bytes of an open file that should have so many (0: not known), with room for one more behind them;
+ * free() it. NULL with errno (EFBIG: more than 4 MiB, which no configuration has). */
+char *read_all(int fd, off_t expected, size_t *size);
 
 /* The paths of the *.conf files of a folder in mosquitto's order; read_names_free() them. 0, or -1 with errno
  * and nothing to free. */
