@@ -14,6 +14,7 @@ SANITIZER ?=
 CROSS ?=
 DEPS ?= own
 LTO ?= 1
+COVERAGE ?=
 WERROR ?= 0
 SECONDS := 60
 RUN_DIR ?= run
@@ -76,7 +77,7 @@ $(error SANITIZER is one of address, undefined, thread, leak, or some of them wi
 endif
 
 home := build$(if $(CROSS),/$(patsubst %-,%,$(notdir $(CROSS))))$(if $(filter system,$(DEPS)),/system)
-BUILD := $(home)$(if $(sanitizers),/$(subst $(space),-,$(sanitizers)))
+BUILD := $(home)$(if $(COVERAGE),/coverage,$(if $(sanitizers),/$(subst $(space),-,$(sanitizers))))
 BIN := $(BUILD)/bramble
 PAGE := build/dashboard
 DEPS_DIR := $(home)/deps
@@ -107,17 +108,20 @@ UNIT_OBJECTS := $(UNIT:%.c=$(BUILD)/obj/%.o) $(TESTLIB:%.c=$(BUILD)/obj/%.o)
 # ---- flags: those of the user (CPPFLAGS, CFLAGS, LDFLAGS, LDLIBS) come last and win -------------------------------
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings \
 	-Wformat=2 -Wundef -Wvla -Werror=implicit
-# the codec and the topics calculate with what comes from outside: no silent narrowing there
-STRICT := broker/packet.c broker/topic.c
+# no number of the daemon becomes another one without being told to (the tests may)
+STRICT := -Wconversion -Wsign-conversion
 # cmocka.h wants these before itself, wherever it stands among sorted includes
 CMOCKA_NEEDS := $(foreach h,stdarg stddef stdint setjmp,-include $(h).h)
-per_file = $(if $(filter $(STRICT),$(1)),-Wconversion)$(if $(filter test/unit/%,$(1)),$(CMOCKA_NEEDS))
+per_file = $(if $(filter $(SOURCES),$(1)),$(STRICT))$(if $(filter test/unit/%,$(1)),$(CMOCKA_NEEDS))
 # and gcc does not know that a failed assertion of cmocka does not come back
 per_file_gcc = $(if $(filter test/unit/%,$(1)),-Wno-maybe-uninitialized)
 
 base_cflags := -std=gnu11 -g $(WARNINGS) $(if $(filter 1,$(WERROR)),-Werror)
 base_cppflags := -I. -D_GNU_SOURCE
-ifeq ($(sanitizers),)
+ifneq ($(COVERAGE),)
+opt_cflags := -O0 --coverage -fprofile-update=atomic
+opt_ldflags := --coverage
+else ifeq ($(sanitizers),)
 # .ci/hardening says what is in it and why; asked once, for all makes that this one calls
 ifeq ($(origin bramble_hardening),undefined)
 export bramble_hardening := $(if $(COMPILER),$(shell .ci/hardening $(CC)))
@@ -359,22 +363,22 @@ $(FUZZ_BINS): $(FUZZ_BUILD)/fuzz_%: $(FUZZ_BUILD)/obj/test/fuzz/fuzz_%.o $(FUZZ_
 	$(say) LINK $@
 	$(Q)$(FUZZ_CC) $(fuzz_san) -fsanitize=fuzzer $(call fuzz_wrap,$*) -o $@ $< $(FUZZ_LIB) -lcmocka $(fuzz_libraries)
 
-# ---- check: quick, no test is run --------------------------------------------------------------------------------
-CHECKS := check-format check-layers check-gcc check-clang check-cppcheck check-shell check-hosts check-readme
+# ---- check: no test is run ---------------------------------------------------------------------------------------
+CHECKS := check-format check-layers check-gcc check-clang check-analyzer check-tidy check-cppcheck check-shell \
+	check-suppressions check-hosts check-readme
 .PHONY: check $(CHECKS)
-check: packages-check ## format, layers, warnings (gcc and clang), cppcheck, shell scripts; under a minute
+check: packages-check ## format, layers, warnings (gcc and clang), analysis (gcc, clang-tidy, cppcheck), shell scripts
 	@$(MAKE) --no-print-directory $(DEPS_DONE)
 	@$(MAKE) --no-print-directory $(CHECKS)
 	@echo '== make check: all passed'
 
-# Versions of clang-format differ in details. Those of Debian 12 and 13 have the say; any other only tells.
-FORMAT_JUDGES := 14 19
+# Versions of clang-format and of the analysers differ in details. Those of Debian 12 and 13 have the say; any other only
+# tells. judged,PROGRAM VERSION...: for behind a `||`
+version_of = $$($(1) --version | grep -oE '[0-9]+\.[0-9]+' | head -n 1 | cut -d. -f1)
+judged = { [[ " $(2) " != *" $(call version_of,$(1)) "* ]] || exit 1; echo '($(1) is none of $(2): not counted)' >&2; }
 check-format:
 	$(say) CHECK "format of $(words $(ALL_C) $(HEADERS)) files"
-	$(Q)clang-format --dry-run -Werror $(ALL_C) $(HEADERS) || { echo 'make format mends that' >&2; \
-	    version=$$(clang-format --version | sed 's/.*version \([0-9]*\).*/\1/'); \
-	    [[ " $(FORMAT_JUDGES) " != *" $$version "* ]] || exit 1; \
-	    echo "(clang-format $$version is none of $(FORMAT_JUDGES): not counted)" >&2; }
+	$(Q)clang-format --dry-run -Werror $(ALL_C) $(HEADERS) || { echo 'make format mends that' >&2; $(call judged,clang-format,14 19); }
 
 check-layers:
 	$(say) CHECK "layers (and the check itself)"
@@ -385,17 +389,45 @@ check-layers:
 # come from the optimiser.
 GCC_MARKS := $(ALL_C:%.c=build/check/gcc/%.o)
 CLANG_MARKS := $(ALL_C:%.c=build/check/clang/%.ok)
+ANALYZER_MARKS := $(SOURCES:%.c=build/check/analyzer/%.ok)
+TIDY_MARKS := $(SOURCES:%.c=build/check/tidy/%.ok)
 check-gcc: $(GCC_MARKS)
 	$(say) CHECK "warnings of gcc: $(words $(ALL_C)) files"
 check-clang: $(CLANG_MARKS)
 	$(say) CHECK "warnings of clang: $(words $(ALL_C)) files"
-check_flags := -std=gnu11 -Werror $(WARNINGS) $(base_cppflags) $(deps_cflags)
-build/check/gcc/%.o: %.c $(DEPS_DONE) Makefile
+check-analyzer: $(ANALYZER_MARKS)
+	$(say) CHECK "gcc -fanalyzer: $(words $(SOURCES)) files"
+check-tidy: $(TIDY_MARKS)
+	$(say) CHECK "clang-tidy: $(words $(SOURCES)) files"
+check_flags := -std=gnu11 $(WARNINGS) $(base_cppflags) $(deps_cflags)
+build/check/.flags: force
+	@mkdir -p $(@D); printf '%s\n' '$(check_flags) $(STRICT) $(TIDY_BUDGET)' >$@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+$(GCC_MARKS) $(CLANG_MARKS) $(ANALYZER_MARKS) $(TIDY_MARKS): build/check/.flags $(DEPS_DONE)
+
+build/check/gcc/%.o: %.c
 	@mkdir -p $(@D)
-	$(Q)$(CROSS)gcc $(check_flags) $(call per_file,$<) $(call per_file_gcc,$<) -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -MMD -MP -c -o $@ $<
-build/check/clang/%.ok: %.c $(DEPS_DONE) Makefile
+	$(Q)$(CROSS)gcc $(check_flags) -Werror $(call per_file,$<) $(call per_file_gcc,$<) -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -MMD -MP -c -o $@ $<
+build/check/clang/%.ok: %.c
 	@mkdir -p $(@D)
-	$(Q)clang $(check_flags) $(call per_file,$<) -fsyntax-only -MMD -MP -MT $@ -MF $(@:.ok=.d) $< && touch $@
+	$(Q)clang $(check_flags) -Werror $(call per_file,$<) -fsyntax-only -MMD -MP -MT $@ -MF $(@:.ok=.d) $< && touch $@
+
+# spared,TOOL,PREFIX: PREFIX with each check that .ci/analysis.txt has switched off for this file
+spared = $$(awk -v file=$< '$$1 == "$(1)" { for (i = 3; i <= NF; i++) if ($$i == file) printf "$(2)%s ", $$2 }' .ci/analysis.txt)
+build/check/analyzer/%.ok: %.c .ci/analysis.txt
+	@mkdir -p $(@D)
+	$(Q)$(CROSS)gcc $(check_flags) -Werror -fanalyzer $(call spared,gcc,-Wno-analyzer-) -MMD -MP -MT $@ -MF $(@:.ok=.d) \
+	    -c -o $(@:.ok=.o) $< || $(call judged,$(CROSS)gcc,12 14)
+	@rm -f $(@:.ok=.o); touch $@
+
+# A third of the usual budget for each function takes a third of the time, and finds here what all of it finds. What a
+# file includes is known from the marks of clang.
+TIDY_BUDGET := $(foreach w,-analyzer-config max-nodes=75000,-Xclang $(w))
+build/check/tidy/%.ok: %.c build/check/clang/%.ok .clang-tidy .ci/analysis.txt
+	@mkdir -p $(@D)
+	$(Q)clang-tidy --quiet --checks="$(call spared,tidy,-)" $< -- $(check_flags) $(TIDY_BUDGET) 2>$(@:.ok=.err) || \
+	    { cat $(@:.ok=.err) >&2; $(call judged,clang-tidy,14 19); }
+	@touch $@
 
 # Of the system's headers cppcheck gets those that are nothing but macros for lists; the rest it knows by itself.
 CPPCHECK := cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning --enable=performance --enable=portability \
@@ -410,6 +442,10 @@ check-cppcheck:
 check-shell:
 	$(say) CHECK "shell scripts: $(words $(SCRIPTS)) files"
 	$(Q)$(if $(SCRIPTS),shellcheck --exclude=SC2015 $(SCRIPTS))
+
+check-suppressions:
+	$(say) CHECK "what is switched off, and why"
+	$(Q)test/lib/check-suppressions
 
 check-hosts:
 	$(say) CHECK "no address of a package registry"
@@ -453,4 +489,4 @@ distclean: ## remove all of build/ (the run folder stays)
 	$(Q)rm -rf build
 
 # ---- what each file includes, as the compiler found last time ---------------------------------------------------
--include $(OBJECTS:.o=.d) $(UNIT_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) $(FUZZ:%=$(FUZZ_BUILD)/obj/test/fuzz/fuzz_%.d) $(GCC_MARKS:.o=.d) $(CLANG_MARKS:.ok=.d)
+-include $(OBJECTS:.o=.d) $(UNIT_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) $(FUZZ:%=$(FUZZ_BUILD)/obj/test/fuzz/fuzz_%.d) $(GCC_MARKS:.o=.d) $(CLANG_MARKS:.ok=.d) $(ANALYZER_MARKS:.ok=.d)

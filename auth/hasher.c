@@ -233,7 +233,7 @@ void hasher_verify(struct hasher *hasher, const struct passwords *passwords, str
         job->password_n = (uint32_t)password.n;
         if (hash.n)
             memcpy(job->text, hash.p, hash.n);
-        if (password.n)
+        if (password.p)
             memcpy(job->text + hash.n, password.p, password.n);
     }
     if (!whole || !enqueue(hasher, job)) {

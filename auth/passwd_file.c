@@ -191,7 +191,7 @@ static int rewrite(struct edit *edit, const char *path, enum passwd_file_start s
     /* Behind a symbolic link it is the file that is replaced, not the link. */
     if (!realpath(path, real) && (errno != ENOENT || snprintf(real, sizeof real, "%s", path) >= PATH_MAX))
         return err_set(err, "%s: %s", err_path(path), strerror(errno));
-    strcpy(copy, real);
+    snprintf(copy, sizeof copy, "%s", real);
     const char *folder = dirname(copy);
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)

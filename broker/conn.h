@@ -55,6 +55,12 @@ struct conn {
  * closes the transport, counts and logs. */
 void conn_accept(struct broker *broker, struct transport *transport, int door);
 
+/* The listener by which it came, with its configuration, password file and ACL: it always has one. */
+static inline const struct door *conn_door(const struct conn *conn)
+{
+    return &conn->broker->doors[conn->who->listener];
+}
+
 /* The connection with this id, or NULL when it is gone. */
 struct conn *conn_by_id(struct broker *broker, uint64_t id);
 

@@ -41,7 +41,7 @@ static void fill(struct conn *conn, struct window *window)
 {
     struct broker *broker = conn->broker;
     struct counters *counters = &broker->counters;
-    struct slice mount = slice_str(broker_door(broker, conn->who)->config->mount_point);
+    struct slice mount = slice_str(conn_door(conn)->config->mount_point);
     window->framed = conn->transport->ops->framed;
     counters->messages_sent += outq_fill(&conn->out, window);
     while (conn->session && window_has_room(window)) {

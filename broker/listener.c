@@ -246,10 +246,11 @@ static int clear_stale(const char *path, const struct sockaddr_un *address)
 static int open_unix(struct listeners *all, int door, const struct config_listener *c, struct err *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(c->unix_path) >= sizeof address.sun_path) {
+    size_t n = strlen(c->unix_path);
+    if (n >= sizeof address.sun_path) {
         return fail(err, c, c->unix_path, "bind", ENAMETOOLONG);
     }
-    strcpy(address.sun_path, c->unix_path);
+    memcpy(address.sun_path, c->unix_path, n);
     if (clear_stale(c->unix_path, &address) < 0) {
         return fail(err, c, c->unix_path, "remove the old socket", errno);
     }

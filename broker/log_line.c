@@ -92,12 +92,13 @@ size_t log_escape(char *out, size_t size, const char *text, size_t n, bool cut)
 int log_stamp_set(struct log_stamp *stamp, const struct log_options *options, struct err *err)
 {
     const char *format = options->timestamp_format ? options->timestamp_format : "";
+    size_t n = strlen(format);
 
-    if (strlen(format) >= sizeof stamp->format) {
+    if (n >= sizeof stamp->format) {
         return err_set(err, "log_timestamp_format is longer than %d characters", LOG_STAMP_MAX - 1);
     }
     stamp->on = options->timestamp;
-    strcpy(stamp->format, format);
+    memcpy(stamp->format, format, n + 1);
     return 0;
 }
 

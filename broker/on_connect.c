@@ -54,7 +54,7 @@ static char *make_client_id(const char *prefix)
 
 static const struct config_security *security_of(const struct conn *conn)
 {
-    return broker_door(conn->broker, conn->who)->config->security;
+    return conn_door(conn)->config->security;
 }
 
 /* ---- accepting ---- */
@@ -177,7 +177,7 @@ static bool clients_full(struct broker *broker, const char *client_id)
 
 static void login_done(struct conn *conn)
 {
-    bool by_user = broker_door(conn->broker, conn->who)->config->use_username_as_clientid;
+    bool by_user = conn_door(conn)->config->use_username_as_clientid;
     if (by_user && !name_by_user(conn)) {
         refuse(conn, CONNACK_REFUSED, "use_username_as_clientid needs a user name");
     } else if (clients_full(conn->broker, conn->who->client_id)) {
@@ -225,7 +225,7 @@ static void login_by_certificate(struct conn *conn, bool whole_subject)
 
 static void login(struct conn *conn, const struct packet_connect *connect)
 {
-    const struct door *door = broker_door(conn->broker, conn->who);
+    const struct door *door = conn_door(conn);
     if (door->config->use_identity_as_username || door->config->use_subject_as_username) {
         login_by_certificate(conn, door->config->use_subject_as_username);
     } else if (!connect->has_user) {
@@ -267,7 +267,7 @@ static const char *unwanted(const struct conn *conn, const struct packet_will *w
 
 static bool keep_will(struct conn *conn, const struct packet_connect *connect)
 {
-    const struct config_listener *config = broker_door(conn->broker, conn->who)->config;
+    const struct config_listener *config = conn_door(conn)->config;
     const struct packet_will *will = &connect->will;
     if (!connect->has_will) {
         return true;
@@ -328,7 +328,7 @@ void on_connect(struct conn *conn, uint8_t flags, struct slice body)
 {
     struct packet_connect connect;
     enum packet_error error = packet_decode_connect(flags, body, &connect);
-    unsigned levels = broker_door(conn->broker, conn->who)->config->accept_protocol_versions;
+    unsigned levels = conn_door(conn)->config->accept_protocol_versions;
     if (!error && !(levels >> connect.level & 1)) {
         error = PACKET_BAD_LEVEL;
     }

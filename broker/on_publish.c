@@ -28,7 +28,7 @@ static const char *forbidden(const struct conn *conn, const struct packet_publis
     if (publish->retain && !config->retain_available) {
         return "retained messages are not available here";
     }
-    if (publish->qos > broker_door(conn->broker, conn->who)->config->max_qos) {
+    if (publish->qos > conn_door(conn)->config->max_qos) {
         return "its QoS is higher than this listener allows";
     }
     return NULL;
@@ -53,7 +53,7 @@ static bool over_memory(struct conn *conn, const struct packet_publish *publish,
 static struct msg *make_message(struct conn *conn, const struct packet_publish *publish, struct msg *block)
 {
     struct broker *broker = conn->broker;
-    const char *mount = broker_door(broker, conn->who)->config->mount_point;
+    const char *mount = conn_door(conn)->config->mount_point;
     uint32_t limit = broker->config->message_size_limit;
     if (limit && publish->payload.n > limit) {
         log_write(LOG_T_NOTICE, "Dropped a PUBLISH of %zu bytes from %s on '%.*s': message_size_limit.",

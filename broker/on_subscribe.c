@@ -44,7 +44,7 @@ static uint8_t subscribe_one(struct conn *conn, struct slice filter, uint8_t qos
                   conn_name(conn), SLICE_ARG(filter));
         return SUBACK_FAILURE;
     }
-    uint8_t max = (uint8_t)broker_door(broker, conn->who)->config->max_qos;
+    uint8_t max = (uint8_t)conn_door(conn)->config->max_qos;
     qos = qos > max ? max : qos;
     if (subs_add(broker->subs, conn->session, filter, qos) < 0) {
         log_write(LOG_T_ERROR, "Out of memory for a subscription of %s.", conn_name(conn));
@@ -119,7 +119,7 @@ static void answer_subscribe(struct conn *conn, const struct packet_filters *fil
 
 static void subscribe_all(struct conn *conn, const struct packet_filters *filters)
 {
-    const char *mount = broker_door(conn->broker, conn->who)->config->mount_point;
+    const char *mount = conn_door(conn)->config->mount_point;
     uint32_t room = PACKET_MAX_HEADER + 2 + filters->count;
     uint8_t *answer = malloc(room + (mount ? UINT16_MAX : 0));
     if (!answer) {
@@ -180,7 +180,7 @@ void on_unsubscribe(struct conn *conn, uint8_t flags, struct slice body)
         conn_violation(conn, "UNSUBSCRIBE", packet_error_text(error));
         return;
     }
-    const char *mount = broker_door(conn->broker, conn->who)->config->mount_point;
+    const char *mount = conn_door(conn)->config->mount_point;
     uint8_t *buf = mount ? malloc(UINT16_MAX) : NULL;
     if (mount && !buf) {
         conn_fail(conn, "out of memory for an UNSUBSCRIBE");

@@ -192,19 +192,12 @@ void wire_free(struct wire *wire)
 
 /* ---- swapping ---- */
 
-struct ended {
-    struct broker *broker;
-    struct passwords **before; /* by door */
-};
-
 /* A right ends with its reason: who logged in with a password that is no longer the user's is disconnected.
  */
-static void end_if_changed(void *arg, struct conn *conn)
+static void end_if_changed(void *passwords_by_door, struct conn *conn)
 {
-    struct ended *ended = arg;
-    struct broker *broker = ended->broker;
-    const struct door *door = broker_door(broker, conn->who);
-    const struct passwords *before = ended->before[conn->who->listener];
+    const struct door *door = conn_door(conn);
+    const struct passwords *before = ((struct passwords **)passwords_by_door)[conn->who->listener];
     bool known = conn->state == CONN_UP || conn->state == CONN_LOGIN; /* by a password that was read before */
     if (!known || door->config->use_identity_as_username || door->config->use_subject_as_username) {
         return;
@@ -248,7 +241,7 @@ static bool not_readable(void *arg, const struct session *session, const struct 
 
 static void end_rights(struct broker *broker, struct passwords **before)
 {
-    conn_each(broker, end_if_changed, &(struct ended){broker, before});
+    conn_each(broker, end_if_changed, before);
     struct session *session, *next;
     HASH_ITER(hh, broker->sessions.by_id, session, next) {
         session_sweep(&broker->sessions, session, not_readable, broker);

@@ -35,8 +35,9 @@ const struct word value_protocols[] = {
     {"mqtt", PROTOCOL_MQTT}, {"websockets", PROTOCOL_WEBSOCKETS}, {NULL, 0}};
 const struct word value_domains[] = {{"ipv4", DOMAIN_IPV4}, {"ipv6", DOMAIN_IPV6}, {NULL, 0}};
 
+#define DAY INT64_C(86400)
 const struct duration value_durations[] = {
-    {'y', 365 * 86400}, {'m', 30 * 86400}, {'w', 7 * 86400}, {'d', 86400}, {'h', 3600}, {'s', 1}, {'\0', 0},
+    {'y', 365 * DAY}, {'m', 30 * DAY}, {'w', 7 * DAY}, {'d', DAY}, {'h', 3600}, {'s', 1}, {'\0', 0},
 };
 
 _Static_assert(sizeof(enum config_protocol) == sizeof(unsigned) &&
@@ -83,6 +84,11 @@ int value_end(const char *name, char *rest, struct err *err)
         return 0;
     }
     return err_set(err, "Invalid '%s' value: '%.60s' is too much.", name, rest);
+}
+
+static bool is_blank(const char *text)
+{
+    return text[strspn(text, " \t")] == '\0';
 }
 
 /* Octal for some versions of mosquitto and decimal for others: nobody can mean it. */
@@ -193,6 +199,9 @@ static int set_duration(int64_t *field, const char *name, char *word, struct err
 static int set_text(const struct directive *d, char **field, const char *name, const char *text,
                     struct err *err)
 {
+    if (is_blank(text)) {
+        return value_empty(name, err);
+    }
     if (d->high > 0 && strlen(text) > (size_t)d->high) {
         return err_set(err, "Invalid '%s' value: its length must be <= %" PRId64 ".", name, d->high);
     }
@@ -244,9 +253,12 @@ static int set_log_file(struct config *config, const char *name, char *rest, str
 static int set_log_dest(struct config *config, const char *name, char *rest, bool again, struct err *err)
 {
     const char *word = value_word(&rest);
-    const struct word *dest = word_find(value_log_dests, word);
+    const struct word *dest = word ? word_find(value_log_dests, word) : NULL;
     unsigned before = again ? config->log_dest : 0;
 
+    if (!word) {
+        return value_empty(name, err);
+    }
     if (strcmp(word, "dlt") == 0 || strcmp(word, "android") == 0) {
         return err_set(err, "Invalid '%s' value (%s). It is not supported: use syslog or stderr.", name,
                        word);
@@ -326,11 +338,14 @@ static int set_versions(unsigned *field, const char *name, char *text, struct er
     return 0;
 }
 
-static int add_origin(struct config_listener *listener, const char *text, struct err *err)
+static int add_origin(struct config_listener *listener, const char *name, const char *text, struct err *err)
 {
     size_t n = listener->websockets_origins;
-    char **more = realloc(listener->websockets_origin, (n + 1) * sizeof *more);
 
+    if (is_blank(text)) {
+        return value_empty(name, err);
+    }
+    char **more = realloc(listener->websockets_origin, (n + 1) * sizeof *more);
     if (!more) {
         return err_set(err, "Out of memory.");
     }
@@ -354,9 +369,17 @@ bool value_adds_up(const struct directive *d)
 }
 
 /* The types that are one word. */
-static int set_one_word(const struct directive *d, void *field, const char *name, char *word, bool again,
+static int set_one_word(const struct directive *d, void *field, const char *name, char *text, bool again,
                         struct err *err)
 {
+    char *word = value_word(&text);
+
+    if (!word) {
+        return value_empty(name, err);
+    }
+    if (value_end(name, text, err)) {
+        return -1;
+    }
     switch (d->type) {
     case TYPE_BOOL:
         return value_bool(name, word, field, err);
@@ -381,25 +404,20 @@ int value_set(const struct directive *d, void *base, const char *name, char *tex
               struct err *err)
 {
     void *field = (char *)base + d->offset;
-    char *word, *rest = text;
 
-    if (text[strspn(text, " \t")] == '\0') {
-        return value_empty(name, err);
-    }
     switch (d->type) {
     case TYPE_TEXT:
     case TYPE_NAME:
     case TYPE_TOPIC_PREFIX:
         return set_text(d, field, name, text, err);
     case TYPE_ORIGIN:
-        return add_origin(base, text, err);
+        return add_origin(base, name, text, err);
     case TYPE_LOG_DEST:
         return set_log_dest(base, name, text, again, err);
     case TYPE_VERSIONS:
         return set_versions(field, name, text, err);
     default:
-        word = value_word(&rest);
-        return value_end(name, rest, err) ? -1 : set_one_word(d, field, name, word, again, err);
+        return set_one_word(d, field, name, text, again, err);
     }
 }
 
@@ -414,6 +432,7 @@ struct scratch {
     union {
         bool b;
         int i;
+        int64_t seconds;
         char *text;
     } field;
 };

@@ -322,6 +322,7 @@ static int make_signed(const char *dir, struct order *order, struct err *err)
     identity_init(&ca);
     order->ca = &ca;
     ret = identity_load(&ca, dir, "ca", err) || make(dir, order, err);
+    order->ca = NULL;
     identity_free(&ca);
     return ret ? -1 : 0;
 }

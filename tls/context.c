@@ -311,15 +311,14 @@ static int complete_chain(struct tls_context *context, const struct config_liste
     mbedtls_x509_crt *last = &context->chain, *issuer;
     size_t size = 0;
 
-    while (last->next)
-        last = last->next;
     for (int depth = 0; depth < CHAIN_DEPTH; depth++) {
+        while (last->next)
+            last = last->next;
         issuer = is_self_signed(last) ? NULL : find_issuer(&context->ca, last);
         if (!issuer || is_self_signed(issuer))
             break;
         if (mbedtls_x509_crt_parse_der(&context->chain, issuer->raw.p, issuer->raw.len) != 0)
             return place_err(at, err, "no memory for the chain of certificates");
-        last = last->next;
     }
     for (const mbedtls_x509_crt *crt = &context->chain; crt; crt = crt->next)
         size += crt->raw.len + 5;

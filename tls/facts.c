@@ -182,7 +182,7 @@ int cert_sha256(const mbedtls_x509_crt *crt, char hex[65])
 
     if (mbedtls_md(mbedtls_md_info_from_type(MBEDTLS_MD_SHA256), crt->raw.p, crt->raw.len, hash))
         return -1;
-    for (int i = 0; i < 32; i++)
+    for (size_t i = 0; i < sizeof hash; i++)
         snprintf(hex + 2 * i, 3, "%02x", hash[i]);
     return 0;
 }

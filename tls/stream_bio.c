@@ -85,7 +85,7 @@ static int stream_send(void *arg, const unsigned char *data, size_t n)
     if (stream->out.len == 0 && n <= sizeof tls->wire) {
         memcpy(tls->wire + tls->wire_len, data, n);
         tls->wire_len += n;
-    } else if (stream->out.len > 2 * TLS_QUEUE_MAX || !bytes_add(&stream->out, data, n, SIZE_MAX)) {
+    } else if (stream->out.len > (size_t)2 * TLS_QUEUE_MAX || !bytes_add(&stream->out, data, n, SIZE_MAX)) {
         /* writev() stops long before: it is the client that provokes answers (alerts) and does not read them
          */
         tls_stream_break(stream, -ENOBUFS);
