@@ -14,10 +14,12 @@ import itertools
 import os
 import re
 import resource
+import selectors
 import threading
+import time
 from pathlib import Path
 
-from bramble import SANITIZED
+from bramble import SANITIZED, Client
 from streams import TIMEOUT
 
 MB = 1 << 20
@@ -28,19 +30,87 @@ def fewer(n, by=10):
     return n if not SANITIZED else max(1, n // by)
 
 
-def many_descriptors(wanted):
-    """Lets this process, and the daemons it starts from now on, have that many. Returns how many more can be opened."""
+def crowd(n):
+    """So many connections, as far as the machine allows for it; this process and the daemons that it starts from now on
+    may have the descriptors. Fewer than a hundred make no crowd."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        soft = min(wanted, hard)
+    if soft < n + 500:
+        soft = min(n + 500, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return soft - 100
+    n = min(n, soft - 400)
+    assert n >= 100, f"this needs more descriptors than {hard}: raise the hard limit (ulimit -Hn)"
+    return n
 
 
-def log_name(text):
-    """A regular expression for a client id as the log has it: a long one is cut."""
-    text = text if isinstance(text, str) else text.decode()
-    return re.escape(text[:100])
+def quiet_send(client, *data):
+    """A client that sends to whoever may have closed already."""
+    try:
+        client.send(*data)
+    except (ConnectionError, TimeoutError):
+        pass
+
+
+def push(client, data, timeout=1.0):
+    """Sends until nobody takes it any more for a while, or all of it. Returns how much went. The pause is the sender's:
+    a broker that would take more just gets less from this test."""
+    sock, sent = client.stream.sock, 0
+    sock.settimeout(timeout)
+    try:
+        while sent < len(data):
+            sent += sock.send(data[sent:sent + 65536])
+    except (TimeoutError, ConnectionError):
+        pass
+    sock.settimeout(TIMEOUT)
+    return sent
+
+
+def deaf_client(broker, client_id, **fields):
+    """One whose socket takes little before the broker feels that nobody reads."""
+    client = Client(broker.stream(receive_buffer=4096))
+    client.connect(client_id, **fields)
+    return client
+
+
+class Drain:
+    """Reads whatever comes for some clients and throws it away, in a thread; counts the bytes."""
+
+    def __init__(self, *clients):
+        self.bytes = sum(len(client.buffer) for client in clients)
+        for client in clients:
+            client.buffer.clear()
+        self._clients = clients
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def _run(self):
+        ready = selectors.DefaultSelector()
+        for client in self._clients:
+            ready.register(client.stream.sock, selectors.EVENT_READ)
+        while not self._end.is_set() and ready.get_map():
+            for key, _ in ready.select(0.05):
+                try:
+                    data = key.fileobj.recv(1 << 20)
+                except ConnectionError:
+                    data = b""
+                self.bytes += len(data)
+                if not data:
+                    ready.unregister(key.fileobj)
+
+    def wait(self, n):
+        """Until that many bytes have come, and not one more with them."""
+        end = time.monotonic() + 6 * TIMEOUT
+        while self.bytes < n:
+            assert time.monotonic() < end, f"{self.bytes} bytes came, not {n}"
+            time.sleep(0.005)
+        assert self.bytes == n, f"{self.bytes} bytes came, {n} are right"
+
+    def __exit__(self, *_):
+        self._end.set()
+        self._thread.join()
 
 
 class Bystanders:
@@ -144,4 +214,4 @@ def environment():
     return {"ASAN_OPTIONS": f"{options}:quarantine_size_mb={QUARANTINE // MB}"} if SANITIZED else {}
 
 
-__all__ = ["MB", "Bystanders", "Memory", "environment", "fewer", "log_name", "many_descriptors"]
+__all__ = ["MB", "Bystanders", "Drain", "Memory", "crowd", "deaf_client", "environment", "fewer", "push", "quiet_send"]
