@@ -277,6 +277,9 @@ static int open_all(struct daemon *d, struct err *err)
         return EXIT_FAILURE;
     }
     d->domain = true;
+    if (service_notify_socket(&d->notify_fd, err) < 0) {
+        return EXIT_FAILURE;
+    }
     d->first_wiring = wire_load(d->config, err);
     if (!d->first_wiring) {
         return EXIT_CONFIG;
@@ -338,7 +341,6 @@ static int watch_signals(struct daemon *d, struct err *err)
 static void run(struct daemon *d)
 {
     struct err err;
-    d->notify_fd = service_notify_socket();
     loop_before_sleep(d->loop, broker_before_sleep, &d->broker);
     listeners_start(d->listeners, wire_stack, d->wire);
     if (service_watchdog_us()) {

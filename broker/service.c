@@ -44,11 +44,15 @@ static int notify_address(const char *name, struct sockaddr_un *un)
     return (int)(offsetof(struct sockaddr_un, sun_path) + n + 1);
 }
 
-int service_notify_socket(void)
+int service_notify_socket(int *fd, struct err *err)
 {
     const char *name = getenv("NOTIFY_SOCKET");
 
-    return name && name[0] ? socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0) : -1;
+    *fd = -1;
+    if (!name || !name[0])
+        return 0;
+    *fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    return *fd < 0 ? err_set(err, "Error: cannot notify the service manager: %s", strerror(errno)) : 0;
 }
 
 int service_notify(int fd, const char *message, struct err *err)
@@ -63,11 +67,10 @@ int service_notify(int fd, const char *message, struct err *err)
     length = notify_address(name, &un);
     if (length < 0)
         return err_set(err, "NOTIFY_SOCKET=%s is not the name of a socket", name);
-    if (fd < 0)
-        fd = own = service_notify_socket();
-    if (fd < 0)
-        return err_set(err, "cannot notify the service manager: %s", strerror(errno));
-    sent = sendto(fd, message, strlen(message), MSG_NOSIGNAL, (struct sockaddr *)&un, (socklen_t)length);
+    if (fd < 0 && service_notify_socket(&own, err) < 0)
+        return -1;
+    sent = sendto(own < 0 ? fd : own, message, strlen(message), MSG_NOSIGNAL, (struct sockaddr *)&un,
+                  (socklen_t)length);
     if (sent < 0)
         err_set(err, "cannot notify the service manager at %s: %s", name, strerror(errno));
     if (own >= 0)

@@ -15,9 +15,9 @@
 
 /* --- notifications (sd_notify) --- */
 
-/* A socket to notify with, so that it can be done when all descriptors are in use; -1 when nobody wants to
- * know or there is none to be had. The caller's to close. */
-int service_notify_socket(void);
+/* Makes a socket to notify with, so that it can be done when all descriptors are in use; the caller's to
+ * close. 0, also when nobody wants to know (*fd is -1 then); -1 with err. */
+int service_notify_socket(int *fd, struct err *err);
 
 /* Sends "NAME=value" lines to the socket in NOTIFY_SOCKET, through fd; with -1 through one of its own. Never
  * blocks. 1 when sent, 0 when nobody wants to know, -1 with err (a full socket included). The ones below do

@@ -122,6 +122,26 @@ const struct lws_protocols ws_protocols[] = {
     {0},
 };
 
+/* --- its memory --- */
+
+/* libwebsockets goes on without some of what it wanted when it is made, and falls over that later. Its hook
+ * has no argument: hence the global. */
+static bool starved;
+
+static void *ws_realloc(void *block, size_t size, const char *reason)
+{
+    void *other;
+
+    (void)reason;
+    if (size == 0) {
+        free(block);
+        return NULL;
+    }
+    other = realloc(block, size);
+    starved |= !other;
+    return other;
+}
+
 /* --- the context --- */
 
 static const lws_retry_bo_t no_pings; /* MQTT's keep alive looks after dead connections */
@@ -167,9 +187,13 @@ static int ws_create_bounded(struct ws *ws)
         ws->max_fds = (int)before.rlim_cur;
     if (setrlimit(RLIMIT_NOFILE, &lowered) < 0)
         return -1;
+    lws_set_allocator(ws_realloc);
+    starved = false;
     rc = ws_create(ws);
     setrlimit(RLIMIT_NOFILE, &before);
-    return rc;
+    if (starved)
+        errno = ENOMEM;
+    return starved ? -1 : rc;
 }
 
 static void ws_discard(struct ws *ws)
@@ -203,8 +227,8 @@ struct ws *ws_new(struct loop *loop, int max_fds, int handshake_ms, struct err *
     defer_setup(&ws->tick, ws_tick, ws);
     lws_set_log_level(LLL_ERR | LLL_WARN | LLL_NOTICE, ws_log);
     if (ws_create_bounded(ws) < 0 || lwsio_open(ws->max_fds) < 0) {
-        err_set(err, "Error: WebSocket: libwebsockets could not be started for %d descriptors: %s", ws->max_fds,
-                strerror(errno));
+        err_set(err, "Error: WebSocket: libwebsockets could not be started for %d descriptors: %s",
+                ws->max_fds, strerror(errno));
         ws_discard(ws);
         return NULL;
     }

@@ -36,7 +36,8 @@ struct control {
     _Atomic uint64_t fail_from, fail_to;
     _Atomic uint64_t failed; /* that got nothing */
     _Atomic int64_t errors[CALLS];
-    _Atomic int64_t ahead[16]; /* by clockid_t */
+    _Atomic uint64_t refused[CALLS]; /* how often they failed */
+    _Atomic int64_t ahead[16];       /* by clockid_t */
 };
 
 static struct control none;
@@ -176,8 +177,10 @@ static bool refuses(int call)
 {
     int error = (int)atomic_load(&control->errors[call]);
 
-    if (error)
+    if (error) {
+        atomic_fetch_add(&control->refused[call], 1);
         errno = error;
+    }
     return error != 0;
 }
 

@@ -65,8 +65,12 @@ class Shim:
     def error(self, call, number):
         self._set(4 + CALLS.index(call), number)
 
+    def refused(self, call):
+        """How often it failed so far."""
+        return self._get(4 + len(CALLS) + CALLS.index(call))
+
     def ahead(self, clock, seconds):
-        self._set(4 + len(CALLS) + CLOCKS[clock], int(seconds * 10**9))
+        self._set(4 + 2 * len(CALLS) + CLOCKS[clock], int(seconds * 10**9))
 
 
 @pytest.fixture(scope="session")
@@ -84,8 +88,8 @@ def shim(shim_library, tmp_path):
 
 
 def every(count, most):
-    """Numbers from 1 to count: all of them with HOSTILE_ALL in the environment, else about as many as `most`, spread over
-    the whole; fewer with a sanitizer."""
+    """Numbers from 1 to count: all of them with HOSTILE_ALL in the environment (and LONGEST=9999), else about as many as
+    `most`, spread over the whole; fewer with a sanitizer."""
     if os.environ.get("HOSTILE_ALL"):
         return range(1, count + 1)
     most = most // 4 if SANITIZED else most

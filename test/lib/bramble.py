@@ -181,15 +181,19 @@ class Broker:
         self._notify.bind("\0" + name)
         command = [PROGRAM, *(["-c", str(self.path)] if self.path else []), *self.args]
         self.log = ""
-        self.process = subprocess.Popen(command, cwd=self.dir, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                        stderr=self.stderr if self.stderr is not None else subprocess.PIPE,
-                                        env={**os.environ, "NOTIFY_SOCKET": "@" + name, **self.env})
+        self.process = self.popen(command, cwd=self.dir, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                  stderr=self.stderr if self.stderr is not None else subprocess.PIPE,
+                                  env={**os.environ, "NOTIFY_SOCKET": "@" + name, **self.env})
         if self.process.stderr:
             self._reader = threading.Thread(target=self._read, args=(self.process.stderr,), daemon=True)
             self._reader.start()
         if wait:
             self.wait_notify("READY=1")
         return self
+
+    def popen(self, command, **options):
+        """For a daemon that is to be started in another way."""
+        return subprocess.Popen(command, **options)
 
     def _read(self, pipe):
         while True:

@@ -7,6 +7,7 @@ anywhere a running daemon and a kind of connection, for tests that are run over 
          anywhere.connect("id") where a test would say broker.connect("id", "wss")
 """
 
+import os
 import signal
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from bramble import LISTENER, TRANSPORTS, Broker, Pki
 
 
-LONGEST = 300  # seconds for one test; what hangs is a failure, not an endless run
+LONGEST = int(os.environ.get("LONGEST", "300"))  # seconds for one test; what hangs is a failure, not an endless run
 
 
 @pytest.hookimpl(hookwrapper=True)
