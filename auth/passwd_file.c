@@ -119,10 +119,10 @@ static int edit_lines(struct edit *edit, const char *path, FILE *out, struct err
 }
 
 /* Gives the new file the owner and mode of the old one. An owner that cannot be set costs the group its
- * rights: they would be another group's. */
-static int keep_owner_and_mode(int fd, const struct stat *old)
+ * rights: they would be another group's. With -c nothing is left of the old one that others could rely on. */
+static int keep_owner_and_mode(int fd, const struct stat *old, bool anew)
 {
-    mode_t mode = old->st_mode & 0777;
+    mode_t mode = old->st_mode & (anew ? 0770 : 0777);
     if (fchown(fd, old->st_uid, old->st_gid) != 0 && fchown(fd, (uid_t)-1, old->st_gid) != 0)
         mode &= 0707;
     return fchmod(fd, mode);
@@ -143,7 +143,7 @@ static int write_file(struct edit *edit, int fd, const char *path, const struct 
     if (rc == 0 && edit->line == edit_delete && !edit->done)
         rc = err_set(err, "%s: there is no user \"%.*s\"", path, SLICE_ARG(edit->user));
     if (rc == 0 &&
-        (fflush(out) != 0 || ferror(out) || (old && keep_owner_and_mode(fd, old) != 0) || fsync(fd) != 0))
+        (fflush(out) != 0 || ferror(out) || (old && keep_owner_and_mode(fd, old, anew) != 0) || fsync(fd) != 0))
         rc = err_set(err, "%s: the new file cannot be written: %s", err_path(path), strerror(errno));
     if (fclose(out) != 0 && rc == 0)
         rc = err_set(err, "%s: the new file cannot be written: %s", err_path(path), strerror(errno));

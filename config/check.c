@@ -326,6 +326,12 @@ static void warn_security(struct parser *p, const struct draft *draft, bool expl
                     "defined: "
                     "say 'allow_anonymous false' if they should not be.");
     }
+    if (security->allow_anonymous && security->acl_file && !security->password_file && !certificate) {
+        parser_warn(p, where,
+                    "Without a password_file user names are not checked: whoever gives a name of the "
+                    "acl_file has its "
+                    "rights.");
+    }
     if (!security->allow_anonymous && !security->password_file && !certificate) {
         parser_warn(
             p, where,
