@@ -57,6 +57,13 @@ static struct draft *default_listener(struct reader *r, const char *name)
     return p->fallback;
 }
 
+static int no_path(struct reader *r, const char *address)
+{
+    return strchr(address, '/')
+               ? parser_fail(r->p, r->here, "A Unix socket needs port 0: say 'listener 0 %s'.", address)
+               : 0;
+}
+
 static int apply_listener(struct reader *r, const char *name, char *rest)
 {
     const char *port_word = value_word(&rest);
@@ -79,8 +86,8 @@ static int apply_listener(struct reader *r, const char *name, char *rest)
     if (port == 0 && strlen(address) > 107) {
         return parser_fail(r->p, r->here, "The path of a Unix socket must have at most 107 bytes.");
     }
-    if (port != 0 && address && strchr(address, '/')) {
-        return parser_fail(r->p, r->here, "A Unix socket needs port 0: say 'listener 0 %s'.", address);
+    if (port != 0 && address && no_path(r, address)) {
+        return -1;
     }
     draft = parser_add(r->p, r->here);
     if (!draft) {
@@ -131,7 +138,7 @@ static int apply_address(struct reader *r, const char *name, char *rest)
     if (value_end(name, rest, &reason)) {
         return parser_fail(r->p, r->here, "%s", reason.text);
     }
-    draft = default_listener(r, name);
+    draft = no_path(r, address) ? NULL : default_listener(r, name);
     if (!draft) {
         return -1;
     }

@@ -69,6 +69,7 @@ static void port_and_bind_address_make_the_default_listener(void **state)
     refused("port 1883 127.0.0.1\n", 1, "too much");
     refused("bind_address a\nbind_address b\n", 2, "Duplicate 'bind_address'");
     refused("bind_address a b\n", 1, "too much");
+    refused("bind_address /run/x\n", 1, "A Unix socket needs port 0");
 }
 
 static void options_before_any_listener(void **state)
