@@ -126,7 +126,7 @@ class Bench:
     def configure(self, config, listener="", **options):
         """A daemon of its own for this test, with the listener of its way (listener: more lines for it)."""
         if self.foreign:
-            pytest.skip("not applicable: it needs a configuration of bramble")
+            pytest.skip("not applicable: it needs a configuration of bramble's")
         self.daemon = self._start(config.rstrip("\n") + "\n" + LISTENER[self.way] + listener, **options)
         return self.daemon
 
@@ -252,7 +252,9 @@ def sweep(foreign):
     client.subscribe((Bench.run + "/#", 0))
     try:
         while True:
-            client.send(rawmqtt.publish(client.expect(PUBLISH).topic, b"", 0, True))
+            got = client.expect(PUBLISH)
+            if got.retain:
+                client.send(rawmqtt.publish(got.topic, b"", 0, True))
     except (OSError, *FAILURES):
         client.close()
 

@@ -68,6 +68,8 @@ def bench(request):
     run = request.param
     other = foreign(request.config)
     if other:
+        if "tcp" not in request.function.ways:
+            pytest.skip("not applicable: it is not about tcp")
         made = Bench(run.way, None, foreign=other)
         yield made
         made.close()

@@ -53,6 +53,10 @@ def test_3_3_1_2_qos_0_never_has_dup(bench):
     publisher = bench.connect("pub")
     name = bench.topic("t")
     publisher.send(publish(name, "0"), publish(name, "1", 1, mid=1, dup=True), publish(name, "2", 2, True, mid=2, dup=True))
+    publisher.expect(PUBACK, 1)
+    publisher.expect(PUBREC, 2)
+    publisher.send(ack(PUBREL, 2))
+    publisher.expect(PUBCOMP, 2)
     for text in "012":
         client.expect_message(name, text, 0, dup=False)
     bench.subscriber("later", ("t", 0)).expect_message(name, "2", 0, dup=False, retain=True)
@@ -70,6 +74,9 @@ def test_3_3_1_3_dup_is_not_passed_on(bench):
             mid = publisher.mid()
             publisher.send(publish(bench.topic("t"), "x", level, mid=mid, dup=flag))
             publisher.expect(answered, mid)
+            if level == 2:
+                publisher.send(ack(PUBREL, mid))
+                publisher.expect(PUBCOMP, mid)
             client.expect_message(bench.topic("t"), "x", level, dup=False)
 
 
