@@ -142,8 +142,8 @@ static int write_file(struct edit *edit, int fd, const char *path, const struct 
         put_entry(out, edit->user, edit->hash);
     if (rc == 0 && edit->line == edit_delete && !edit->done)
         rc = err_set(err, "%s: there is no user \"%.*s\"", path, SLICE_ARG(edit->user));
-    if (rc == 0 &&
-        (fflush(out) != 0 || ferror(out) || (old && keep_owner_and_mode(fd, old, anew) != 0) || fsync(fd) != 0))
+    if (rc == 0 && (fflush(out) != 0 || ferror(out) || (old && keep_owner_and_mode(fd, old, anew) != 0) ||
+                    fsync(fd) != 0))
         rc = err_set(err, "%s: the new file cannot be written: %s", err_path(path), strerror(errno));
     if (fclose(out) != 0 && rc == 0)
         rc = err_set(err, "%s: the new file cannot be written: %s", err_path(path), strerror(errno));

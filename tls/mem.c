@@ -153,7 +153,8 @@ int tls_library_start(struct err *err)
 {
     pthread_once(&started, library_start);
     if (psa_status != PSA_SUCCESS)
-        return err_set(err, "Error: TLS: the cryptographic library does not start (error %d)", (int)psa_status);
+        return err_set(err, "Error: TLS: the cryptographic library does not start (error %d)",
+                       (int)psa_status);
     return 0;
 }
 
