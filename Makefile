@@ -17,6 +17,7 @@ LTO ?= 1
 COVERAGE ?=
 WERROR ?= 0
 SECONDS := 60
+SOAK_SECONDS ?= 7200
 RUN_DIR ?= run
 RUN_ARGS ?=
 PYTEST_ARGS ?=
@@ -189,6 +190,7 @@ help: ## list the targets
 	    'LTO=0, WERROR=1' 'without link time optimisation; warnings are errors' \
 	    'RUN_DIR=run, RUN_ARGS=--tls-port=N' 'make run: the folder of its files; options of bramble setup (other ports)' \
 	    'SECONDS=60' 'make fuzz, make test: seconds for each fuzzer' \
+	    'SOAK_SECONDS=7200' 'make soak: for how long' \
 	    'PYTEST_ARGS=...' 'make integration, conformance, hostile...: options for pytest (-k NAME, -x, -v)' \
 	    'BROKER=HOST:PORT' 'make conformance: of that broker, over tcp, instead of bramble' \
 	    'DASHBOARD_PARTS=DIR' 'bundle the page from the tar files there, without a network' \
@@ -271,6 +273,7 @@ test: ## build and run all tests (with SANITIZER=... on such a build)
 	@$(MAKE) --no-print-directory integration
 	@$(MAKE) --no-print-directory conformance
 	@$(MAKE) --no-print-directory hostile
+	@$(MAKE) --no-print-directory sequences
 	@$(MAKE) --no-print-directory interop
 	@$(if $(sanitizers),echo '== fuzz: part of plain make test only (it has sanitizers of its own)',$(MAKE) --no-print-directory fuzz)
 	@echo "== make test: all passed ($(BIN))"
@@ -321,6 +324,13 @@ conformance: packages-test $(if $(BROKER),,$(BIN)) ## every statement of the sta
 .PHONY: hostile
 hostile: packages-test $(BIN) $(if $(wildcard ws/dashboard/build.sh),$(PAGE)/.done) ## what no honest client does, and what bramble does then
 	@$(call pytest,test/hostile,hostile)
+
+# What a failure prints ends with how to play it again.
+.PHONY: sequences soak
+sequences: packages-test $(BIN) ## random sequences of what clients may do, judged by a model of the standard
+	@$(call pytest,test/sequences,sequences)
+soak: packages-test $(BIN) ## the same with new seeds, for SOAK_SECONDS
+	@$(run_env) BRAMBLE='$(abspath $(BIN))' PYTHONDONTWRITEBYTECODE=1 $(PYTHON) test/sequences/sequences.py --seconds '$(SOAK_SECONDS)'
 
 .PHONY: interop
 interop: packages-test $(BIN) $(NODE)/.done $(if $(wildcard ws/dashboard/build.sh),$(PAGE)/.done) ## tests with other people's clients and a browser
