@@ -60,18 +60,28 @@ int broker_init(struct broker *broker, struct loop *loop, struct config *config,
     return 0;
 }
 
-bool broker_memory_full(struct broker *broker, uint64_t more)
+bool broker_memory_full(struct broker *broker, uint64_t more, enum memory_for what)
 {
-    uint64_t limit = broker->config->memory_limit, held = mem_held() + more;
-    bool full = limit && held > limit;
-    if (full && !broker->memory_said) {
-        log_write(LOG_T_WARNING,
-                  "memory_limit is reached (%" PRIu64 " bytes): no new sessions, subscriptions and messages.",
-                  limit);
-    } else if (broker->memory_said && held < limit - limit / 8) {
-        log_write(LOG_T_NOTICE, "There is room below memory_limit again.");
+    static const struct {
+        uint8_t eighths;
+        const char *closed, *open;
+    } shares[MEMORY_SHARES] = {
+        [MEMORY_TO_KEEP] = {6, "no new sessions, subscriptions and topics of retained messages",
+                            "New sessions, subscriptions and topics of retained messages are welcome again."},
+        [MEMORY_TO_READ] = {7, "no new large packets", "Large packets are welcome again."},
+        [MEMORY_TO_PASS] = {8, "no new messages", "Messages are welcome again."},
+    };
+    uint64_t eighth = broker->config->memory_limit / 8, held = mem_held() + more;
+    uint64_t limit = broker->config->memory_limit - (8 - shares[what].eighths) * eighth;
+    bool full = broker->config->memory_limit && held > limit;
+    bool *said = &broker->memory_said[what];
+    if (full && !*said) {
+        log_write(LOG_T_WARNING, "memory_limit: %" PRIu64 " of its %" PRIu64 " bytes are held: %s.",
+                  mem_held(), broker->config->memory_limit, shares[what].closed);
+    } else if (*said && held < limit - eighth) {
+        log_write(LOG_T_NOTICE, "%s", shares[what].open);
     }
-    broker->memory_said = full || (broker->memory_said && held >= limit - limit / 8);
+    *said = full || (*said && held >= limit - eighth);
     return full;
 }
 

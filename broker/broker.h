@@ -36,6 +36,15 @@ enum {
     SLOW_MS = 2,         /* what a publisher waits for a subscriber whose queue fills up */
 };
 
+/* What more memory is asked for. What stays may not take all of memory_limit, or messages would have no way
+ * through: whoever fills it shuts himself out and not the others. */
+enum memory_for {
+    MEMORY_TO_KEEP, /* sessions, subscriptions, topics of retained messages: up to 6/8 of memory_limit */
+    MEMORY_TO_READ, /* the block of a large packet, which may take its time: 7/8 */
+    MEMORY_TO_PASS, /* a message that is there: all */
+    MEMORY_SHARES
+};
+
 struct broker {
     struct loop *loop;
     struct config *config;
@@ -67,7 +76,7 @@ struct broker {
 
     struct counters counters;
     int64_t started;
-    bool memory_said; /* that memory_limit was reached */
+    bool memory_said[MEMORY_SHARES]; /* that there was no more for this */
 };
 
 /* Makes the domain (subscriptions, sessions, retained messages, store, buffers) for a configuration that
@@ -79,9 +88,9 @@ void broker_free(struct broker *broker);
 /* The limits of sessions from the configuration. */
 void broker_use_limits(struct broker *broker);
 
-/* Whether remembering that many bytes more would go beyond memory_limit; said in the log once, until there is
- * room again. Whoever asks for something to be remembered is then refused. */
-bool broker_memory_full(struct broker *broker, uint64_t more);
+/* Whether that many bytes more would go beyond the share of memory_limit; said in the log once, until there
+ * is room again. Whoever asks for it is then refused. */
+bool broker_memory_full(struct broker *broker, uint64_t more, enum memory_for what);
 
 /* What happens before the loop sleeps: batches are handed over, every scheduled peer is flushed. */
 void broker_before_sleep(void *broker);

@@ -113,7 +113,7 @@ static void dispatch(struct conn *conn, const struct packet_frame *frame, struct
 static void block_start(struct conn *conn, const struct packet_frame *frame, const uint8_t *body, size_t have)
 {
     struct block *block = &conn->block;
-    if (broker_memory_full(conn->broker, frame->body_size)) {
+    if (broker_memory_full(conn->broker, frame->body_size, MEMORY_TO_READ)) {
         conn_fail(conn, "memory_limit is reached");
         return;
     }

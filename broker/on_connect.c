@@ -182,7 +182,7 @@ static void login_done(struct conn *conn)
         refuse(conn, CONNACK_REFUSED, "use_username_as_clientid needs a user name");
     } else if (clients_full(conn->broker, conn->who->client_id)) {
         refuse(conn, CONNACK_UNAVAILABLE, "global_max_clients is reached");
-    } else if (broker_memory_full(conn->broker, 0) &&
+    } else if (broker_memory_full(conn->broker, 0, MEMORY_TO_KEEP) &&
                !session_find(&conn->broker->sessions, conn->who->client_id)) {
         refuse(conn, CONNACK_UNAVAILABLE, "memory_limit is reached");
     } else if (another_users(conn)) {

@@ -35,10 +35,11 @@ static const char *forbidden(const struct conn *conn, const struct packet_publis
 }
 
 /* memory_limit: QoS 0 messages are dropped; a client that was promised more is disconnected before it gets an
- * acknowledgement. A big packet that was read into its own block is already counted. */
-static bool over_memory(struct conn *conn, const struct packet_publish *publish, const struct msg *block)
+ * acknowledgement. */
+static bool no_room(struct conn *conn, const struct packet_publish *publish, size_t more,
+                    enum memory_for what)
 {
-    if (!broker_memory_full(conn->broker, block ? 0 : publish->topic.n + publish->payload.n)) {
+    if (!broker_memory_full(conn->broker, more, what)) {
         return false;
     }
     conn->broker->sessions.dropped++;
@@ -46,6 +47,12 @@ static bool over_memory(struct conn *conn, const struct packet_publish *publish,
         conn_fail(conn, "memory_limit is reached");
     }
     return true;
+}
+
+/* What takes the place of an older retained message does not stay beside it. */
+static bool stays(const struct broker *broker, const struct msg *msg)
+{
+    return msg->retain && msg->payload_size > 0 && !retain_has(broker->retain, msg_topic(msg));
 }
 
 /* The message to route; NULL when it is dropped by a rule (it is acknowledged all the same [MQTT-3.3.5-2])
@@ -60,7 +67,8 @@ static struct msg *make_message(struct conn *conn, const struct packet_publish *
                   publish->payload.n, conn_name(conn), SLICE_ARG(publish->topic));
         return NULL;
     }
-    if (over_memory(conn, publish, block)) {
+    /* a big packet that was read into its own block is already counted */
+    if (no_room(conn, publish, block ? 0 : publish->topic.n + publish->payload.n, MEMORY_TO_PASS)) {
         return NULL;
     }
     struct msg *msg;
@@ -79,6 +87,10 @@ static struct msg *make_message(struct conn *conn, const struct packet_publish *
         broker->counters.publish_denied++;
         log_write(LOG_T_DEBUG, "Denied PUBLISH from %s (q%d, '%.*s', %u bytes).", conn_name(conn),
                   publish->qos, SLICE_ARG(msg_topic(msg)), msg->payload_size);
+        msg_unref(msg);
+        return NULL;
+    }
+    if (stays(broker, msg) && no_room(conn, publish, 0, MEMORY_TO_KEEP)) {
         msg_unref(msg);
         return NULL;
     }

@@ -40,6 +40,12 @@ void retain_free(struct retain *retain)
     }
 }
 
+bool retain_has(const struct retain *retain, struct slice topic)
+{
+    const struct tree_node *node = tree_find(&retain->tree, topic);
+    return node && ((const struct retain_node *)node)->msg;
+}
+
 size_t retain_count(const struct retain *retain)
 {
     return retain->count;

@@ -25,6 +25,7 @@ size_t retain_match(struct retain *retain, struct slice filter, void (*fn)(void 
 /* Removes all for which drop(arg, msg) is true. */
 void retain_sweep(struct retain *retain, bool (*drop)(void *arg, const struct msg *msg), void *arg);
 
+bool retain_has(const struct retain *retain, struct slice topic);
 size_t retain_count(const struct retain *retain);
 /* Topic and payload bytes that are kept. */
 uint64_t retain_bytes(const struct retain *retain);

@@ -328,7 +328,7 @@ static void sessions_count_for_the_memory_limit(void **unused)
     rig.config.memory_limit = mem_held() - 1;
     expect_connack(CONNECT(V4 "\0\0\x3C\0\1b"), 0, CONNACK_UNAVAILABLE);
     expect_connack(CONNECT(V4 "\0\0\x3C\0\1a"), 1, 0);
-    rig.config.memory_limit = mem_held() + 1;
+    rig.config.memory_limit = mem_held() * 8 / 6 + 8;
     expect_connack(CONNECT(V4 "\0\0\x3C\0\1b"), 0, 0);
 }
 

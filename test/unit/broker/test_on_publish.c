@@ -226,12 +226,46 @@ static void a_large_message_beyond_memory_is_not_read(void **unused)
     SEND(from, "\x30\xC0\x84\x3D\0\1t"); /* a million bytes */
     settle();
     assert_true(from->t.closed);
-    assert_true(rig.broker.memory_said);
+    assert_true(rig.broker.memory_said[MEMORY_TO_READ]);
     from = client_up("from", true);
+    from->t.read_most = 2000; /* in pieces: it needs a block */
     send_publish(from, 0, "t", 0, 10000);
     settle();
     assert_int_equal(to->t.out_size, 3 + 10000 + 3);
-    assert_false(rig.broker.memory_said); /* there is room, so the next time is news again */
+    assert_false(rig.broker.memory_said[MEMORY_TO_READ]); /* there is room, so the next time is news again */
+}
+
+/* Who fills the memory with what stays does not stop what passes: there is a share for either. */
+static void what_stays_leaves_room_for_what_passes(void **unused)
+{
+    (void)unused;
+    struct client *from = client_up("from", true), *to = client_up("to", true),
+                  *full = client_up("full", true);
+    subscribe(to, "t", 1);
+    SEND(from, "\x33\x06\0\1k\0\1x"); /* retained on k */
+    settle();
+    EXPECT(from, "\x40\2\0\1");
+    rig.config.memory_limit = mem_held() + mem_held() / 7; /* 7/8 of it are held */
+    SEND(from, "\x32\x06\0\1t\0\1x\x33\x06\0\1k\0\2y");    /* passes; takes the place of the other */
+    settle();
+    EXPECT(from, "\x40\2\0\1\x40\2\0\2");
+    EXPECT(to, "\x32\x06\0\1t\0\1x");
+    assert_int_equal(rig.broker.sessions.dropped, 0);
+    SEND(from, "\x31\x04\0\1nz"); /* would stay: dropped at QoS 0 */
+    settle();
+    assert_int_equal(rig.broker.sessions.dropped, 1);
+    assert_int_equal(retain_count(rig.broker.retain), 1);
+    SEND(full, "\x33\x06\0\1n\0\1z");
+    settle();
+    assert_true(full->t.closed); /* rather than acknowledged */
+    assert_int_equal(retain_count(rig.broker.retain), 1);
+    struct client *late = client_open();
+    send_connect(late, "late", true);
+    settle();
+    EXPECT(late, "\x20\2\0\3");
+    SEND(from, "\x31\x03\0\1k"); /* goes */
+    settle();
+    assert_int_equal(retain_count(rig.broker.retain), 0);
 }
 
 static void the_mount_point_comes_and_goes(void **unused)
@@ -503,6 +537,7 @@ int main(void)
         T(nobody_publishes_for_the_broker),
         T(memory_is_limited),
         T(a_large_message_beyond_memory_is_not_read),
+        T(what_stays_leaves_room_for_what_passes),
         T(the_mount_point_comes_and_goes),
         T(the_last_retained_message_stays),
         D(puback_waits_for_the_commit),
