@@ -13,6 +13,7 @@
  */
 #include "tls/internal.h"
 #include <ctype.h>
+#include <errno.h>
 #include <mbedtls/asn1.h>
 #include <mbedtls/md.h>
 #include <mbedtls/oid.h>
@@ -147,7 +148,11 @@ char *cert_name_rfc2253(const mbedtls_x509_name *name)
 
     for (const mbedtls_x509_name *part = name; part; part = part->next)
         parts++;
-    out = parts <= NAME_PARTS ? open_memstream(&text, &size) : NULL;
+    if (parts > NAME_PARTS) {
+        errno = E2BIG;
+        return NULL;
+    }
+    out = open_memstream(&text, &size);
     if (!out)
         return NULL;
     put_reversed(out, name, &first);

@@ -54,8 +54,9 @@ static int step_facts(struct stream *stream)
 
     if (!crt)
         return 0;
+    errno = 0;
     stream->facts = cert_facts_new(crt);
-    return stream->facts ? 0 : MBEDTLS_ERR_SSL_ALLOC_FAILED;
+    return stream->facts ? 0 : errno == E2BIG ? MBEDTLS_ERR_X509_INVALID_NAME : MBEDTLS_ERR_SSL_ALLOC_FAILED;
 }
 
 static unsigned char refusal(uint32_t flags)
@@ -224,19 +225,11 @@ static bool handshake_hello(struct stream *stream)
 
 void tls_handshake_readable(struct stream *stream)
 {
-    uint8_t *room = bytes_room(&stream->in, READ_STEP);
-    ssize_t n;
+    uint8_t buf[READ_STEP]; /* of those who say little, little is kept */
+    ssize_t n = stream->below->ops->read(stream->below, buf, sizeof buf);
 
-    if (!room) {
-        tls_handshake_fail(stream, -ENOMEM, "no memory for TLS");
+    if (n == -EAGAIN)
         return;
-    }
-    n = stream->below->ops->read(stream->below, room, READ_STEP);
-    if (n == -EAGAIN) {
-        if (stream->in.len == 0)
-            bytes_clear(&stream->in);
-        return;
-    }
     if (n <= 0) {
         tls_handshake_fail(
             stream, n ? (int)n : -ECONNRESET, "the client closed the connection %s%s%s",
@@ -245,7 +238,10 @@ void tls_handshake_readable(struct stream *stream)
             n ? ": " : "", n ? strerror((int)-n) : "");
         return;
     }
-    bytes_added(&stream->in, (size_t)n);
+    if (!bytes_add(&stream->in, buf, (size_t)n, SIZE_MAX)) {
+        tls_handshake_fail(stream, -ENOMEM, "no memory for TLS");
+        return;
+    }
     stream->fed += (size_t)n;
     if (stream->state == STREAM_WAIT || handshake_hello(stream))
         handshake_step(stream);

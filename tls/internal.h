@@ -149,7 +149,7 @@ struct cert_facts {
     char sha256[65];
 };
 
-/* NULL without memory, or for a subject beyond all measure. */
+/* NULL without memory, or for a subject beyond all measure (errno E2BIG). */
 struct cert_facts *cert_facts_new(const mbedtls_x509_crt *crt);
 void cert_facts_free(struct cert_facts *facts);
 /* A name in the style of RFC 2253, malloc'd; NULL without memory, or for more than

@@ -14,6 +14,7 @@ static const struct {
     int number;
     const char *name, *meaning;
 } alerts[] = {
+    {0, "close_notify", "it gave up"},
     {10, "unexpected_message", "something came that does not belong there"},
     {20, "bad_record_mac", "a record was damaged on its way"},
     {22, "record_overflow", "a record was too large for it"},
@@ -113,15 +114,25 @@ static char *why_certificate(const mbedtls_ssl_context *ssl)
     return say(text);
 }
 
+/* Of reading a certificate, or the key in it; in a handshake only the client's is read. */
+static bool is_of_certificate(int ret)
+{
+    int code = -ret & 0xff80;
+
+    return (code >= -MBEDTLS_ERR_X509_FEATURE_UNAVAILABLE && code <= -MBEDTLS_ERR_X509_FATAL_ERROR) ||
+           code == -MBEDTLS_ERR_PK_INVALID_PUBKEY || code == -MBEDTLS_ERR_PK_UNKNOWN_PK_ALG ||
+           code == -MBEDTLS_ERR_PK_UNKNOWN_NAMED_CURVE || code == -MBEDTLS_ERR_PK_KEY_INVALID_FORMAT;
+}
+
 static char *why_other(int ret, bool handshake)
 {
+    const char *what = handshake ? is_of_certificate(ret) ? "the client's certificate cannot be used"
+                                                          : "the TLS handshake failed"
+                                 : "TLS failed";
     char text[200], *all = NULL;
 
     mbedtls_strerror(ret, text, sizeof text);
-    if (asprintf(&all, "%s: %s (-0x%04x)", handshake ? "the TLS handshake failed" : "TLS failed", text,
-                 (unsigned)-ret) < 0)
-        return NULL;
-    return all;
+    return asprintf(&all, "%s: %s (-0x%04x)", what, text, (unsigned)-ret) < 0 ? NULL : all;
 }
 
 char *tls_why(const mbedtls_ssl_context *ssl, int ret, bool handshake)
@@ -154,6 +165,8 @@ char *tls_why(const mbedtls_ssl_context *ssl, int ret, bool handshake)
                          "(KeyUpdate), which bramble does not do");
     case MBEDTLS_ERR_SSL_ALLOC_FAILED:
         return say("no memory for TLS");
+    case MBEDTLS_ERR_SSL_BAD_INPUT_DATA: /* more is announced than the buffer for input holds */
+        return say("the client sent a TLS record that is too large");
     default:
         return why_other(ret, handshake);
     }
