@@ -95,7 +95,7 @@ REFUSED = [
 
 def test_refused(site, port):
     """Each is answered, closed, and has its reason in the log; what came with it is no second request."""
-    with watched(site, peak=8 * MB):
+    with watched(site, peak=4 * MB):
         for request, status, reason in REFUSED:
             web = RawHttp(site, port)
             web.send(request, get(b"/app.js"))
@@ -108,7 +108,7 @@ def test_refused(site, port):
 
 def test_refused_byte_by_byte(site, port):
     """The same verdicts, whatever the portions are."""
-    with watched(site, peak=8 * MB):
+    with watched(site, peak=4 * MB):
         for request, status, _ in REFUSED[:: step(4, port)]:
             web = RawHttp(site, port)
             for i in range(min(len(request), 200)):
@@ -120,7 +120,7 @@ def test_refused_byte_by_byte(site, port):
 
 def test_refused_behind_good_ones(site, port):
     """On a connection that was kept."""
-    with watched(site, peak=8 * MB):
+    with watched(site, peak=4 * MB):
         for request, status, _ in REFUSED:
             web = RawHttp(site, port)
             web.send(get(b"/"), get(b"/sub/"), request)
@@ -156,7 +156,7 @@ BODY_FIELDS = [
 def test_bodies(site, port):
     """A request that may have a body is the last of its connection, whatever it says about the length."""
     bodies = (SMUGGLED, b"0\r\n\r\n" + SMUGGLED, b"5\r\nhello\r\n0\r\n\r\n" + SMUGGLED)
-    with watched(site, peak=8 * MB):
+    with watched(site, peak=4 * MB):
         for fields, body in itertools.product(BODY_FIELDS, bodies):
             web = RawHttp(site, port)
             web.send(get(b"/", fields), body)
@@ -182,7 +182,7 @@ def test_paths(site, port):
               b"/" * 3000, b"/." * 1500, b"/.." * 1000, b"/../" * 500 + b"etc/passwd", b"/sub/" * 500, b"/?/../../etc/passwd",
               b"/a%20b.txt/..%2foutside.txt", b"/;/outside.txt", b"/&/../outside.txt", b"/+", b"/=", b"/#", b"/?" + b"=" * 3000]
     seen = {}
-    with watched(site, peak=8 * MB):
+    with watched(site, peak=4 * MB):
         web = None
         for path in paths[:: step(7, port)]:
             web = web or RawHttp(site, port)
@@ -207,7 +207,7 @@ def test_every_byte_bent(site, port):
     """Each byte of a good request replaced by each of these, and left out; then the connection still answers, or ends."""
     request = get(b"/sub/%64eep/x.txt?a=b", b"Connection: keep-alive\r\nAccept-Encoding: gzip;q=0.5, x\r\nIf-None-Match: \"a\", W/\"b\"\r\n")
     wrong = [b"", b"\0", b"\r", b"\n", b" ", b"\t", b"%", b":", b"/", b"?", b"\x7f", b"\x80", b"\xff", b"A"]
-    with watched(site, peak=8 * MB):
+    with watched(site, peak=4 * MB):
         web = None
         for at, byte in list(itertools.product(range(len(request) - 4), wrong))[:: step(11, port)]:
             web = web or RawHttp(site, port)
@@ -227,7 +227,7 @@ def test_every_byte_bent(site, port):
 def test_every_cut(site, port):
     """A request that ends at any byte: the client says no more, hangs up, or resets."""
     request = get(b"/sub/", UPGRADE, MQTT)
-    with watched(site, peak=8 * MB):
+    with watched(site, peak=4 * MB):
         for n in range(0, len(request), step(13, port)):
             for end in (RawHttp.close, RawHttp.reset):
                 web = RawHttp(site, port)
@@ -240,7 +240,7 @@ def test_every_cut(site, port):
 def test_pipelined(site, port):
     """Hundreds of requests in one piece, and not a byte is read before all were sent: answered in their order."""
     many = 300
-    with watched(site, peak=8 * MB):
+    with watched(site, peak=4 * MB):
         web = RawHttp(site, port)
         web.send(b"".join(get(b"/app.js" if i % 50 == 7 else b"/sub/" if i % 2 else b"/nothing/%d" % i) for i in range(many)))
         for i in range(many):
@@ -267,7 +267,7 @@ def test_thousands(site, port):
 def test_idle_connections_make_room(site):
     """Hundreds that are kept open: no more than HTTP_CONNS (64) stay, and the next one is answered."""
     descriptors = site.descriptors()
-    with watched(site, peak=8 * MB) as others:
+    with watched(site, peak=4 * MB) as others:
         kept = []
         for _ in range(200):
             web = RawHttp(site, "ws")
@@ -344,7 +344,7 @@ IDLE_FIELDS = [
 
 def test_fields_that_do_not_matter(site, port):
     """The whole file comes, and the connection stays."""
-    with watched(site, peak=8 * MB):
+    with watched(site, peak=4 * MB):
         web = RawHttp(site, port)
         for fields in IDLE_FIELDS:
             web.send(get(b"/sub/deep/x.txt", fields))

@@ -101,7 +101,7 @@ def test_wrong_frames(broker, port):
     """In one piece with a PUBLISH before it, which is delivered; the will follows, as for any connection that fails."""
     watcher = broker.connect("watcher")
     watcher.subscribe(("t", 0), ("will", 0))
-    with watched(broker, peak=8 * MB):
+    with watched(broker, peak=4 * MB):
         for i, (data, code, reason) in enumerate(WRONG):
             stream = broker.stream(port)
             client = Client(stream)
@@ -116,7 +116,7 @@ def test_wrong_frames(broker, port):
 
 
 def test_wrong_frames_before_connect(broker, port):
-    with watched(broker, peak=8 * MB):
+    with watched(broker, peak=4 * MB):
         for data, code, reason in WRONG:
             stream = broker.stream(port)
             address = below_address(stream)
@@ -136,7 +136,7 @@ def below_address(stream):
 
 def test_wrong_frames_split_anywhere(broker, port):
     """At each byte of the header, with the rest sent as soon as an answer shows that the first part was read."""
-    with watched(broker, peak=8 * MB):
+    with watched(broker, peak=4 * MB):
         for data, code, _ in WRONG[:: 5 if SANITIZED or port == "wss" else 1]:
             for at in range(1, min(len(data), 14)):
                 stream = broker.stream(port)
@@ -155,7 +155,7 @@ def test_wrong_frames_split_anywhere(broker, port):
 
 def test_wrong_frame_behind_the_request(broker, port):
     """Sent with the upgrade request, before its answer."""
-    with watched(broker, peak=8 * MB):
+    with watched(broker, peak=4 * MB):
         for data, code, reason in WRONG:
             web = RawHttp(broker, port)
             web.send(get(b"/mqtt", UPGRADE, MQTT), frame(BINARY, connect("early")), data)
@@ -174,7 +174,7 @@ def test_frames_and_packets_have_nothing_to_do_with_each_other(broker, port):
     """A stream of packets cut into frames anywhere, with control frames and empty fragments between: only the bytes count
     [MQTT-6.0.0-2]."""
     data = connect("c") + subscribe(1, ("t", 0)) + publish("t", "a" * 200) + publish("t", "b" * 20_000)
-    with watched(broker, peak=8 * MB):
+    with watched(broker, peak=4 * MB):
         for size in (1, 2, 3, 126, 127, 4095, 4096, 4097, 65_536):
             if SANITIZED and size < 3:
                 continue
@@ -208,7 +208,7 @@ def test_lengths_in_more_bytes_than_needed(broker, port):
 
 def test_frame_longer_than_what_comes(broker, port):
     """A frame of 4 GiB is announced: packets in it are served as they come; nothing is kept for the rest."""
-    with watched(broker, peak=8 * MB):
+    with watched(broker, peak=4 * MB):
         clients = []
         for i, size in enumerate([(1 << 32) - 5, 1 << 31, (1 << 31) - 1, 256 * MB, 65_536]):
             client = Client(broker.stream(port))
@@ -241,7 +241,7 @@ def test_lengths_that_lie(broker, port):
     """MQTT's rules decide, and no byte outside of a frame's payload is ever read as MQTT."""
     watcher = broker.connect("watcher")
     watcher.subscribe("t")
-    with watched(broker, peak=8 * MB):
+    with watched(broker, peak=4 * MB):
         for number, (what, first, others, good) in enumerate(LIES):
             client = Client(broker.stream(port))
             client.connect(f"c{number}")
@@ -261,7 +261,7 @@ def test_large_before_connect(broker, port):
     for kind in (CONNECT, PUBLISH):
         client = Client(broker.stream(port))
         data = bytes([kind << 4]) + length(268_435_455)
-        with watched(broker, peak=8 * MB):
+        with watched(broker, peak=4 * MB):
             send(client.stream, frame(BINARY, data, size=(268_435_460, 64), mask=NOTHING), b"\0\4MQTT" + b"x" * 200_000)
             client.expect_closed()
         client.close()
@@ -274,7 +274,7 @@ def test_large_before_connect(broker, port):
 def test_floods_of_empty_frames(broker, port):
     """Fragments without end, empty ones, pings and pongs that nobody asked for: no memory, and MQTT goes on behind them."""
     many = fewer(20_000)
-    with watched(broker, peak=8 * MB):
+    with watched(broker, peak=4 * MB):
         client = Client(broker.stream(port))
         client.connect("c")
         send(client.stream, frame(BINARY, final=False), frame(CONTINUATION, final=False) * many, frame(CONTINUATION),
@@ -307,7 +307,7 @@ def test_pings_without_reading(broker, port):
     client.connect("c")
     stream.below.sock.setblocking(False)
     pings, sent = frame(PING, b"x" * 125) * 100, 0
-    with watched(broker, peak=8 * MB) as others:
+    with watched(broker, peak=4 * MB) as others:
         for _ in range(20):
             others[0].go_on()
             while True:
@@ -345,7 +345,7 @@ def test_close_frames(broker, port):
     """Answered, whatever they say; what comes behind them is not read."""
     watcher = broker.connect("watcher")
     watcher.subscribe("will")
-    with watched(broker, peak=8 * MB):
+    with watched(broker, peak=4 * MB):
         for data, code in CLOSES:
             stream = broker.stream(port)
             Client(stream).connect("c", will=Will("will"))
@@ -360,7 +360,7 @@ def test_nobody_answers_our_close_frame(broker, port):
     """It is waited for, but not for long, and nothing that comes meanwhile is read as MQTT."""
     watcher = broker.connect("watcher")
     watcher.subscribe("t")
-    with watched(broker, peak=8 * MB):
+    with watched(broker, peak=4 * MB):
         stuck = []
         for i in range(20):
             stream = broker.stream(port)
@@ -423,7 +423,7 @@ GOOD = b"Origin: https://good.example\r\n"
 def test_refused_upgrades(attacked, port):
     """Answered, closed, and the reason is in the log. Frames sent along are not looked at."""
     broker = attacked(BOTH.replace("protocol websockets\n", "protocol websockets\nwebsockets_origin https://good.example\n"))
-    with watched(broker, peak=8 * MB, ports=("tcp",)):
+    with watched(broker, peak=4 * MB, ports=("tcp",)):
         for request, status, reason in UPGRADES:
             fields = b"" if b"rigin" in request or "origin" in reason else GOOD
             web = RawHttp(broker, port)
@@ -450,7 +450,7 @@ def test_second_upgrade(broker, port):
 
 def test_slow_upgrade(broker, port):
     """One byte at a time: accepted, as long as it is in time."""
-    with watched(broker, peak=8 * MB):
+    with watched(broker, peak=4 * MB):
         web = RawHttp(broker, port)
         for byte in get(b"/mqtt", UPGRADE, MQTT):
             web.send(bytes([byte]))
@@ -481,7 +481,7 @@ def test_upgrades_and_silence_by_the_thousand(broker):
 
 def test_connect_timeout(attacked):
     broker = attacked(BOTH + "connect_timeout 1\n")
-    with watched(broker, peak=8 * MB, ports=("tcp",)):
+    with watched(broker, peak=4 * MB, ports=("tcp",)):
         silent = [broker.stream(port) for port in ("ws", "wss") for _ in range(10)]
         for stream in silent:
             send(stream, frame(BINARY, connect("c")[:5]))
@@ -497,7 +497,7 @@ def test_end_at_every_byte(broker, port):
     data = (get(b"/", UPGRADE, MQTT) + frame(BINARY, connect("c", will=Will("will"))) + frame(PING, b"x") +
             frame(BINARY, publish("t", "x" * 200), size=(len(publish("t", "x" * 200)), 64)) + frame(CLOSE, b"\x03\xe8"))
     step = (7 if SANITIZED else 1) * (5 if port == "wss" else 1)
-    with watched(broker, peak=8 * MB):
+    with watched(broker, peak=4 * MB):
         for n, end in itertools.product(range(0, len(data) + 1, step), (RawHttp.close, RawHttp.reset)):
             web = RawHttp(broker, port)
             web.send(data[:n])
@@ -506,7 +506,7 @@ def test_end_at_every_byte(broker, port):
 
 def test_take_over_and_wrong_frame_at_once(broker, port):
     """The connection that is closed for a new one of the same client id has just sent what closes it, too."""
-    with watched(broker, peak=8 * MB):
+    with watched(broker, peak=4 * MB):
         for data, _, _ in WRONG[::4]:
             first = broker.stream(port)
             Client(first).connect("same", clean=False)

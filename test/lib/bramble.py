@@ -272,10 +272,10 @@ class Broker:
 
     # ---- what it says and uses
 
-    def wait_log(self, pattern, count=1):
-        """Waits until the log has the regular expression (count times)."""
+    def wait_log(self, pattern, count=1, since=0):
+        """Waits until the log has the regular expression (count times), behind its first `since` characters."""
         with self._changed:
-            found = self._changed.wait_for(lambda: len(re.findall(pattern, self.log)) >= count, TIMEOUT)
+            found = self._changed.wait_for(lambda: len(re.findall(pattern, self.log[since:])) >= count, TIMEOUT)
         assert found, f"the log does not say {pattern!r}{f' {count} times' if count > 1 else ''}:\n{self.log}"
 
     def resident(self):
