@@ -205,6 +205,7 @@ static void ws_conn_adopt(struct ws_conn *conn)
 
     lwsio_set(conn->fd, conn);
     if (!lws_adopt_descriptor_vhost_via_info(&desc)) {
+        lwsio_set(conn->fd, NULL); /* whatever it has closed already */
         ws_conn_why(conn, "libwebsockets did not take the connection");
         ws_conn_end(conn, -ENOMEM);
     }
