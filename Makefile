@@ -275,7 +275,7 @@ test: ## build and run all tests (with SANITIZER=... on such a build)
 	@$(MAKE) --no-print-directory hostile
 	@$(MAKE) --no-print-directory sequences
 	@$(MAKE) --no-print-directory interop
-	@$(if $(sanitizers),echo '== fuzz: part of plain make test only (it has sanitizers of its own)',$(MAKE) --no-print-directory fuzz)
+	@$(MAKE) --no-print-directory fuzz $(if $(sanitizers),SECONDS=0)
 	@echo "== make test: all passed ($(BIN))"
 
 # what the tests need, so that a compiler's complaint comes before the first test
@@ -361,7 +361,7 @@ endif
 .PHONY: fuzz
 fuzz: packages-test ## run each fuzzer for SECONDS, JOBS at a time
 	@$(MAKE) --no-print-directory fuzz-built
-	@test/lib/run-fuzz $(FUZZ_BUILD) $(SECONDS) $(JOBS) $(FUZZ)
+	@$(run_env) test/lib/run-fuzz $(FUZZ_BUILD) $(SECONDS) $(JOBS) $(FUZZ)
 
 $(FUZZ_BUILD)/obj/%.o: %.c $(DEPS_DONE) Makefile
 	$(say) CC "$< (fuzz)"

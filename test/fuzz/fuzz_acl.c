@@ -2,27 +2,24 @@
  * fuzz_acl.c - any bytes as an acl_file and as names.
  *
  * The input is four parts, ended by newlines but for the last: user, client id, topic, acl_file. The file is
- * loaded and asked. Then its first line alone is taken as the filter of a pattern, and what the loaded
- * pattern says is compared with the plain way: put in the names, and match the result as a filter.
+ * loaded and asked, and each answer is compared with that of the plain way: read the whole file line by line
+ * for each question, put the names in, and match the result as a filter. Then its first line alone is taken
+ * as the filter of a pattern and asked in the same way.
  */
 #include "auth/lines.h"
 #include "broker/acl.h"
-#include "broker/log.h"
 #include "broker/topic.h"
+#include "test/fuzz/fuzz.h"
 
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-int LLVMFuzzerInitialize(int *argc, char ***argv);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     (void)argc, (void)argv;
-    static const struct log_options silent = {0};
-    return log_start(&silent, NULL);
+    fuzz_log_start();
+    return 0;
 }
 
 static struct acl *load(const char *start, struct slice text)
@@ -63,13 +60,13 @@ static char *name_of(struct slice s)
 
 static bool plain_way(struct slice filter, const struct principal *who, struct slice topic)
 {
-    size_t user_n = strlen(who->user), client_n = strlen(who->client_id), n = 0;
+    size_t user_n = who->user ? strlen(who->user) : 0, client_n = strlen(who->client_id), n = 0;
     uint8_t *expanded = malloc(filter.n * (user_n + client_n + 1) + 1);
     if (!expanded)
         abort();
     for (size_t i = 0; i < filter.n; i++) {
         uint8_t next = i + 1 < filter.n ? filter.p[i + 1] : 0;
-        if (filter.p[i] == '%' && (next == 'u' || next == 'c')) {
+        if (filter.p[i] == '%' && (next == 'c' || (next == 'u' && who->user))) {
             const char *name = next == 'u' ? who->user : who->client_id;
             memcpy(expanded + n, name, strlen(name));
             n += strlen(name);
@@ -82,6 +79,94 @@ static bool plain_way(struct slice filter, const struct principal *who, struct s
     free(expanded);
     return yes;
 }
+
+/* ---- the whole file, once for each question ---- */
+
+static bool is(struct slice word, const char *text)
+{
+    return slice_eq(word, slice_str(text));
+}
+
+static struct slice next_word(struct slice *rest)
+{
+    while (rest->n && rest->p[0] == ' ')
+        *rest = slice_of(rest->p + 1, rest->n - 1);
+    const uint8_t *end = rest->n ? memchr(rest->p, ' ', rest->n) : NULL;
+    struct slice word = slice_of(rest->p, end ? (size_t)(end - rest->p) : rest->n);
+    *rest = slice_of(rest->p + word.n, rest->n - word.n);
+    return word;
+}
+
+enum { OWN, PATTERN, KINDS };
+
+struct question {
+    const struct principal *who;
+    enum acl_access access;
+    struct slice topic, section; /* the user whose section it is */
+    bool allowed[KINDS], denied[KINDS];
+};
+
+static bool mine(const struct question *q)
+{
+    return q->who->user ? q->section.n && is(q->section, q->who->user) : q->section.n == 0;
+}
+
+static void plain_rule(struct question *q, int kind, struct slice rest)
+{
+    struct slice word = next_word(&rest), filter = lines_trim(rest);
+    bool both = !filter.n || is(word, "readwrite");
+    if (!filter.n)
+        filter = word;
+    if (kind == PATTERN && !q->who->user && memmem(filter.p, filter.n, "%u", 2))
+        return;
+    if (kind == OWN ? !mine(q) || !topic_matches(filter, q->topic) : !plain_way(filter, q->who, q->topic))
+        return;
+    q->denied[kind] |= !both && is(word, "deny");
+    q->allowed[kind] |= both || is(word, q->access == ACL_READ ? "read" : "write");
+}
+
+static void plain_line(struct question *q, struct slice line)
+{
+    struct slice rest = line, word;
+    if (line.n && line.p[0] == '#')
+        return;
+    while (rest.n && lines_trim(slice_of(rest.p + rest.n - 1, 1)).n == 0)
+        rest.n--;
+    word = next_word(&rest);
+    if (is(word, "user"))
+        q->section = lines_trim(rest);
+    else if (word.n)
+        plain_rule(q, is(word, "pattern") ? PATTERN : OWN, rest);
+}
+
+static bool plain_allows(struct slice file, const struct principal *who, enum acl_access access,
+                         struct slice topic)
+{
+    struct question q = {.who = who, .access = access, .topic = topic};
+    bool dangerous = strpbrk(who->client_id, "+#") || (who->user && strpbrk(who->user, "+#"));
+    bool share = topic.n >= 6 && memcmp(topic.p, "$share", 6) == 0;
+    bool sys = topic.n >= 4 && memcmp(topic.p, "$SYS", 4) == 0;
+    if (access == ACL_SUBSCRIBE)
+        return true;
+    if (share ||
+        (sys && access == ACL_WRITE && !topic_matches(slice_str("$SYS/broker/connection/+/state"), topic)))
+        return false;
+    while (file.n)
+        plain_line(&q, next_line(&file));
+    if (q.denied[OWN] || q.allowed[OWN])
+        return !q.denied[OWN];
+    return !dangerous && q.allowed[PATTERN] && !q.denied[PATTERN];
+}
+
+static void ask(const struct acl *acl, struct slice file, const struct principal *who, struct slice topic)
+{
+    for (int access = ACL_READ; access <= ACL_SUBSCRIBE; access++) {
+        bool allowed = acl_allows(acl, who, access, topic);
+        CHECK(!topic_name_valid(topic) || allowed == plain_allows(file, who, access, topic));
+    }
+}
+
+/* ---- one pattern ---- */
 
 static void compare(struct slice filter, const struct principal *who, struct slice topic)
 {
@@ -104,10 +189,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     struct acl *acl = load("", rest);
     if (acl) {
-        for (int access = ACL_READ; access <= ACL_SUBSCRIBE; access++) {
-            acl_allows(acl, &who, access, topic);
-            acl_allows(acl, &anonymous, access, topic);
-        }
+        ask(acl, rest, &who, topic);
+        ask(acl, rest, &anonymous, topic);
         acl_unref(acl);
     }
     if (topic_name_valid(topic))

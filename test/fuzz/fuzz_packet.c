@@ -6,19 +6,8 @@
  */
 #include "broker/msg.h"
 #include "broker/packet.h"
+#include "test/fuzz/fuzz.h"
 #include "test/unit/broker/slow_topic.h"
-#include <stdio.h>
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition)                                                            \
-    do {                                                                            \
-        if (!(condition)) {                                                         \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
-            abort();                                                                \
-        }                                                                           \
-    } while (0)
 
 static void inside(struct slice field, struct slice body)
 {

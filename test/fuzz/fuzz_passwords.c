@@ -5,21 +5,17 @@
  */
 #include "auth/passwords.h"
 #include "auth/pwhash.h"
-#include "broker/log.h"
+#include "test/fuzz/fuzz.h"
 
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-int LLVMFuzzerInitialize(int *argc, char ***argv);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     (void)argc, (void)argv;
-    static const struct log_options silent = {0};
-    return pwhash_init() ? log_start(&silent, NULL) : -1;
+    fuzz_log_start();
+    return pwhash_init() ? 0 : -1;
 }
 
 static void check_loaded(const struct passwords *passwords, const uint8_t *data, size_t size)

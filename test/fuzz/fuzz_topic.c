@@ -8,19 +8,8 @@
 #include "broker/session.h"
 #include "broker/subs.h"
 #include "broker/topic.h"
+#include "test/fuzz/fuzz.h"
 #include "test/unit/broker/slow_topic.h"
-#include <stdio.h>
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition)                                                            \
-    do {                                                                            \
-        if (!(condition)) {                                                         \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
-            abort();                                                                \
-        }                                                                           \
-    } while (0)
 
 enum { MOST = 32 };
 
