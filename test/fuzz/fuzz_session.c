@@ -64,6 +64,7 @@ static bool memory_fails(void)
     }
     memory.after = 0;
     memory.fails--;
+    memory_failed = true;
     return true;
 }
 
@@ -122,7 +123,7 @@ static void start(uint8_t flags)
     memset(known, 0, sizeof known);
     fuzz_chance = 1;
     given = 0;
-    limits_raised = false;
+    limits_raised = memory_failed = false;
     memory.fails = 0;
     CHECK(rig_start(flags & 1) == 0);
     rig.config.connection_messages = true;

@@ -12,19 +12,20 @@
 
 /* The first six are a packet each; STEP_EMPTY is PINGREQ or DISCONNECT. New ones at the end, or the corpus
  * means something else. */
-#define STEP_KINDS(X)                                                                                  \
-    X(CONNECT)                                                                                         \
-    X(SUBSCRIBE)                                                                                       \
-    X(UNSUBSCRIBE)                                                                                     \
-    X(PUBLISH)                                                                                         \
-    X(ACK)                                                                                             \
-    X(EMPTY)                                                                                           \
-    X(OPEN)                                                                                            \
-    X(READY)                                                                                           \
-    X(OWED)                                                                                            \
-    X(STORM)                                                                                           \
-    X(RAW) X(WRITE) X(READ) X(END) X(TIME) X(COMMIT) X(LIMITS) X(RIGHTS) X(GREET) X(VERDICT) X(SETTLE) \
-        X(LOCAL) X(EXPIRE) X(WRAP) X(PAUSE) X(NO_MEMORY)
+#define STEP_KINDS(X)                                                                                    \
+    X(CONNECT)                                                                                           \
+    X(SUBSCRIBE)                                                                                         \
+    X(UNSUBSCRIBE)                                                                                       \
+    X(PUBLISH)                                                                                           \
+    X(ACK)                                                                                               \
+    X(EMPTY)                                                                                             \
+    X(OPEN)                                                                                              \
+    X(READY)                                                                                             \
+    X(OWED)                                                                                              \
+    X(STORM)                                                                                             \
+    X(RAW)                                                                                               \
+    X(WRITE) X(READ) X(END) X(TIME) X(COMMIT) X(LIMITS) X(RIGHTS) X(GREET) X(VERDICT) X(SETTLE) X(LOCAL) \
+        X(EXPIRE) X(WRAP) X(PAUSE) X(NO_MEMORY)
 
 enum step_kind {
 #define X(name) STEP_##name,
