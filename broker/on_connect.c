@@ -259,7 +259,7 @@ static const char *unwanted(const struct conn *conn, const struct packet_will *w
     if (will->retain && !config->retain_available) {
         return "its will is retained, and retained messages are not available here";
     }
-    if (will->qos > broker_door(conn->broker, conn->who)->config->max_qos) {
+    if (will->qos > conn_door(conn)->config->max_qos) {
         return "the QoS of its will is higher than this listener allows";
     }
     return NULL;

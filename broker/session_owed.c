@@ -12,7 +12,7 @@ struct owed *owed_new(size_t n)
     struct owed *owed = malloc(sizeof *owed + n);
     if (owed) {
         *owed = (struct owed){.size = sizeof *owed + n, .filters = {.with_qos = true}};
-        owed->filters.rest = slice_of(owed->bytes, 0);
+        owed->filters.rest.p = owed->bytes;
         mem_hold(owed->size);
     }
     return owed;
