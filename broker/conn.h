@@ -36,7 +36,7 @@ struct conn {
     bool disconnecting; /* a DISCONNECT came: no will */
     uint16_t keepalive; /* seconds */
     uint32_t greeting;  /* what its CONNECT takes of the room for large ones, until it is accepted */
-    int64_t last_input; /* loop_now() */
+    int64_t last_input; /* loop_now() of its last packet */
     struct timer timer; /* handshake and CONNECT deadline, then keep alive */
     struct msg *will;   /* published when it ends without DISCONNECT [MQTT-3.1.2-8]; a reference */
     struct outq out;

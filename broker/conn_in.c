@@ -103,6 +103,7 @@ static void slow_down(struct conn *conn)
 static void dispatch(struct conn *conn, const struct packet_frame *frame, struct slice body,
                      struct msg *block)
 {
+    conn->last_input = loop_now(conn->broker->loop); /* a packet, not a byte [MQTT-3.1.2-24] */
     dispatch_packet(conn, frame, body, block);
     if (conn->broker->pressure) {
         slow_down(conn);
@@ -237,13 +238,8 @@ static void keep_input(struct conn *conn, const uint8_t *p, size_t n)
     }
 }
 
-static void got_bytes(struct conn *conn, size_t n)
-{
-    conn->broker->counters.bytes_received += n;
-    conn->last_input = loop_now(conn->broker->loop);
-}
-
-/* A big packet: straight into its block. */
+/* A big packet: straight into its block. It may take longer than its client's keep alive, in which no PINGREQ
+ * can come, so each BLOCK_FROM bytes of it are a sign of life too. */
 static ssize_t read_block(struct conn *conn)
 {
     struct block *block = &conn->block;
@@ -253,7 +249,10 @@ static ssize_t read_block(struct conn *conn)
     if (n <= 0) {
         return n;
     }
-    got_bytes(conn, (size_t)n);
+    conn->broker->counters.bytes_received += (uint64_t)n;
+    if ((block->have + (uint32_t)n) / BLOCK_FROM > block->have / BLOCK_FROM) {
+        conn->last_input = loop_now(conn->broker->loop);
+    }
     block->have += (uint32_t)n;
     if (block->have == block->frame.body_size) {
         struct block done = *block;
@@ -283,7 +282,7 @@ static ssize_t read_shared(struct conn *conn)
     free(conn->input);
     conn->input = NULL;
     conn->input_at = conn->input_size = 0;
-    got_bytes(conn, (size_t)n);
+    conn->broker->counters.bytes_received += (uint64_t)n;
     size_t total = before + (size_t)n;
     size_t used = parse(conn, buffer, total);
     if (conn->state != CONN_DEAD && conn->state != CONN_CLOSING) {

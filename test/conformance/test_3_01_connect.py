@@ -366,6 +366,21 @@ def test_3_1_2_24_keep_alive(bench):
     watch.expect_message(bench.topic("will"), "gone")
 
 
+@statement("3.1.2-24", HANGS)
+def test_3_1_2_24_bytes_are_no_packets(bench):
+    """A packet that comes byte by byte and is never whole does not keep a connection alive."""
+    client = bench.connect("drip", keepalive=1)
+    client.stream.patience(0.2)
+    for byte in publish(bench.topic("t"), "x" * 150)[:-1]:  # half a minute of it
+        client.send(bytes([byte]))
+        try:
+            client.expect_closed()
+            return
+        except TimeoutError:
+            pass
+    raise AssertionError("it is still open")
+
+
 # ---- 3.1.3: the payload
 
 @statement("3.1.3-1", {

@@ -518,6 +518,41 @@ static void keep_alive_is_one_and_a_half_times_what_was_said(void **unused)
     assert_true(c->t.closed);
 }
 
+static void bytes_that_are_no_packet_do_not_keep_alive(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", true); /* 60 seconds */
+    SEND(c, "\x30\x05\0");
+    settle();
+    fake_loop_pass(rig.broker.loop, 80000);
+    SEND(c, "\1");
+    settle();
+    fake_loop_pass(rig.broker.loop, 9999);
+    assert_false(c->t.closed);
+    fake_loop_pass(rig.broker.loop, 1);
+    assert_true(c->t.closed);
+}
+
+static void a_big_packet_may_take_longer_than_the_keep_alive(void **unused)
+{
+    (void)unused;
+    static const uint8_t part[4096];
+    struct client *c = client_up("c", true); /* 60 seconds */
+    SEND(c, "\x30\xA0\x8D\6\0\1t");          /* 100000 bytes */
+    for (int i = 0; i < 10; i++) {
+        settle();
+        fake_loop_pass(rig.broker.loop, 80000);
+        assert_false(c->t.closed);
+        client_send(c, part, sizeof part);
+    }
+    for (int i = 0; i < 2; i++) { /* less than that is not enough */
+        settle();
+        fake_loop_pass(rig.broker.loop, 80000);
+        client_send(c, part, 100);
+    }
+    assert_true(c->t.closed);
+}
+
 static void without_keep_alive_silence_is_allowed(void **unused)
 {
     (void)unused;
@@ -978,6 +1013,8 @@ int main(void)
         T(connections_are_limited),
         T(connect_must_come_in_time),
         T(keep_alive_is_one_and_a_half_times_what_was_said),
+        T(bytes_that_are_no_packet_do_not_keep_alive),
+        T(a_big_packet_may_take_longer_than_the_keep_alive),
         T(without_keep_alive_silence_is_allowed),
         T(keep_alive_does_not_count_while_it_is_paused),
         T(many_messages_are_one_write),
