@@ -15,6 +15,7 @@ test that needs another configuration says bench.configure(...), and gets a daem
 is no daemon of ours at all: then what needs a configuration is not applicable.
 """
 
+import functools
 import secrets
 from collections import deque
 from pathlib import Path
@@ -24,7 +25,7 @@ import pytest
 import rawmqtt
 import streams
 from bramble import LISTENER
-from proxy import Breaker, Mqtt, Proxy, Web
+from proxy import Breaker, Proxy, Web
 from rawmqtt import PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBACK, UNSUBACK, Closed
 from streams import HttpError
 
@@ -91,6 +92,9 @@ class Client(rawmqtt.Client):
         return super().expect(kind, mid)
 
 
+tls_context = functools.cache(streams.tls_context)
+
+
 class Bench:
     """One run of one test. way: tcp, tls, ws or broker (somebody else's, over tcp); breaker: None, or what makes the broker
     a broken one."""
@@ -100,7 +104,8 @@ class Bench:
 
     def __init__(self, way, daemon, breaker=None, foreign=None, start=None):
         Bench.count += 1
-        self.prefix = f"c{Bench.run}{Bench.count:04d}"
+        self.number = Bench.count
+        self.prefix = f"c{Bench.run}{self.number:04d}"
         self.way = way
         self.daemon = daemon
         self.breaker = Breaker(*breaker) if breaker is not None else None
@@ -119,15 +124,15 @@ class Bench:
         return made
 
     def topic(self, name):
-        return f"{Bench.run}/{Bench.count}/{name}"
+        return f"{Bench.run}/{self.number}/{name}"
 
     # connections
 
-    def configure(self, config, listener="", **options):
-        """A daemon of its own for this test, with the listener of its way (listener: more lines for it)."""
+    def configure(self, config, **options):
+        """A daemon of its own for this test, with the listener of its way."""
         if self.foreign:
             pytest.skip("not applicable: it needs a configuration of bramble's")
-        self.daemon = self._start(config.rstrip("\n") + "\n" + LISTENER[self.way] + listener, **options)
+        self.daemon = self._start(config.rstrip("\n") + "\n" + LISTENER[self.way], **options)
         return self.daemon
 
     def _socket(self):
@@ -144,7 +149,7 @@ class Bench:
         if self.way == "ws":
             return streams.WebSocket(self.raw_socket() if self.breaker else self._socket(), **websocket)
         if self.way == "tls":
-            stream = streams.tls(self._socket(), streams.tls_context(self.daemon.pki.ca))
+            stream = streams.tls(self._socket(), tls_context(self.daemon.pki.ca))
             self._open.append(stream)
             return stream
         proxy = Proxy(self._socket(), self.breaker or Breaker(), self)
@@ -172,6 +177,10 @@ class Bench:
         codes = client.subscribe(*((self.topic(f), qos) for f, qos in pairs))
         assert codes == [qos for _, qos in pairs], f"granted {codes}"
         return client
+
+    def mortal(self, **fields):
+        """Connected, with a will at QoS 1."""
+        return self.connect("mortal", will=rawmqtt.Will(self.topic("will"), "gone", 1), **fields)
 
     def publish(self, topic, payload=b"", qos=1, retain=False):
         """By a client that comes only for this, until the broker has it."""
@@ -241,6 +250,11 @@ class Bench:
                 self.direct(name).disconnect()
             except (OSError, *FAILURES):
                 pass
+
+
+def raw_connect(fields, bits=2):
+    """CONNECT with any flags over any payload."""
+    return rawmqtt.packet(rawmqtt.CONNECT, 0, rawmqtt.string("MQTT") + bytes([4, bits]) + b"\0\x3c" + fields)
 
 
 def sweep(foreign):

@@ -14,9 +14,8 @@ import dataclasses
 import struct
 
 import rawmqtt
-from proxy import DOWN, END, HEAD, UP, Rule
-from rawmqtt import CONNECT, PUBLISH, SUBSCRIBE, Packet, raw, string
-
+from proxy import DOWN, END, UP, Rule
+from rawmqtt import PUBLISH, SUBSCRIBE, Packet, raw, string
 
 # ---- rules -----------------------------------------------------------------------------------------------------------
 
@@ -79,6 +78,9 @@ def aside(kind, do, side=UP, **which):
 
 def hold_close(**which):
     return [Rule(END, None, **which)]
+
+
+HANGS = {"the broker hangs instead of closing": hold_close()}  # for all that ends a connection
 
 
 def add_at_close(*packets, **which):
@@ -233,6 +235,3 @@ def filters(fn):
         make = rawmqtt.subscribe if p.kind == SUBSCRIBE else rawmqtt.unsubscribe
         return made(make(p.mid, *fn(found)))
     return changed
-
-
-__all__ = [name for name in globals() if not name.startswith("_")]

@@ -99,7 +99,7 @@ class Report:
         for result in self.results.values():
             runs["broken" if result.run.row else result.run.way][result.outcome] += 1
         whom = f"{self.foreign[0]}:{self.foreign[1]}" if self.foreign else "bramble"
-        yield f"MQTT 3.1.1, {whom}: of {len(STATEMENTS)} statements {len(states['ok'])} shown" + \
+        yield f"== MQTT 3.1.1, {whom}: of {len(STATEMENTS)} statements {len(states['ok'])} shown" + \
               "".join(f", {len(rows)} {state}" for state, rows in states.items() if rows and state != "ok")
         for way, outcomes in runs.items():
             yield f"  {way + ':':<8}" + ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())

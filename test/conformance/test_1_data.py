@@ -2,7 +2,7 @@
 
 import rawmqtt
 from bench import statement
-from breakers import UP, change, filters, hold_close, repaired, replace, topic
+from breakers import HANGS, UP, change, filters, repaired, replace, topic
 from rawmqtt import Will, connect, publish, string, subscribe, unsubscribe
 
 BOM = b"\xef\xbb\xbf"
@@ -47,7 +47,7 @@ def around(strings):
 
 
 @statement("1.5.3-1", {
-    "the broker hangs instead of closing": hold_close(),
+    **HANGS,
     "ill-formed strings are taken": repaired(None, replace(b"\xed\xa0\x80", b"abc"), times=1,
                                              when=lambda p: b"\xed\xa0\x80" in p.body),
 })
@@ -57,7 +57,7 @@ def test_1_5_3_1_ill_formed_utf8(bench):
 
 
 @statement("1.5.3-2", {
-    "the broker hangs instead of closing": hold_close(),
+    **HANGS,
     "U+0000 is taken": repaired(None, replace(b"a\0b", b"a_b"), when=lambda p: b"a\0b" in p.body),
 })
 def test_1_5_3_2_u0000(bench):

@@ -1,7 +1,7 @@
 """Chapter 3.2: CONNACK."""
 
 from bench import statement
-from breakers import UP, add_at_close, add_before, byte, change, clean, connack, drop, hold_close, swap
+from breakers import HANGS, UP, add_at_close, add_before, byte, change, clean, connack, drop, swap
 from rawmqtt import (BAD_ID, BAD_LEVEL, CONNACK, CONNECT, NOT_AUTHORISED, PINGREQ, PINGRESP, PUBACK, PUBLISH, SUBACK, Packet,
                      Will, connect, packet, publish, string, subscribe)
 
@@ -63,8 +63,7 @@ def test_3_2_2_4_session_present_of_a_refusal(bench):
     bench.client().connect("", clean=False, expect=BAD_ID)
 
 
-@statement("3.2.2-5", {"the broker hangs instead of closing": hold_close(),
-                       "it goes on": add_at_close(Packet(PINGRESP, 0, b""))})
+@statement("3.2.2-5", {**HANGS, "it goes on": add_at_close(Packet(PINGRESP, 0, b""))})
 def test_3_2_2_5_closed_after_a_refusal(bench):
     for message, code in ((connect(bench.id("x"), level=6, name="MQTT"), BAD_LEVEL),
                           (connect("", clean=False), BAD_ID)):
@@ -75,7 +74,7 @@ def test_3_2_2_5_closed_after_a_refusal(bench):
         client.expect_closed()
 
 
-@statement("3.2.2-5", {"the broker hangs instead of closing": hold_close()})
+@statement("3.2.2-5", HANGS)
 def test_3_2_2_5_closed_after_a_wrong_password(bench):
     bench.configure("password_file {dir}/passwd\n", files={"passwd": "mary:secret"})
     for fields in ({}, {"user": "mary"}, {"user": "mary", "password": "wrong"}, {"user": "bob", "password": "secret"}):
@@ -84,7 +83,7 @@ def test_3_2_2_5_closed_after_a_wrong_password(bench):
 
 @statement("3.2.2-6", {
     "some code is used": add_at_close(connack(BAD_ID)),
-    "the broker hangs instead of closing": hold_close(),
+    **HANGS,
 })
 def test_3_2_2_6_no_code_fits(bench):
     """What is wrong has no code; and of bramble, a CONNECT larger than it takes from strangers."""

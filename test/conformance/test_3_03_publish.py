@@ -2,12 +2,10 @@
 
 import rawmqtt
 from bench import statement
-from breakers import (UP, add_after, add_before, answer, aside, change, drop, dup, flags, hold_close, made, message, other_mid,
-                      payload, qos, repaired, repeat, replace, retain, topic)
-from rawmqtt import (PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBACK, SUBSCRIBE, ack, packet, publish, string)
+from breakers import (HANGS, UP, add_after, add_before, answer, change, drop, dup, flags, made, message, other_mid, payload,
+                      qos, repaired, repeat, replace, retain, topic)
+from rawmqtt import PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBACK, ack, packet, publish, string
 from streams import Closed
-
-HANGS = {"the broker hangs instead of closing": hold_close()}
 
 
 def by_hand(body, bits=0):

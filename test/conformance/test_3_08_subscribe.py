@@ -1,12 +1,11 @@
 """Chapters 3.8 to 3.11: SUBSCRIBE and UNSUBSCRIBE with their answers."""
 
 from bench import statement
-from breakers import (UP, add_after, add_before, body, byte, change, drop, filters, flags, hold_close, message, other_mid,
-                      payload, qos, repaired, repeat, replace, swap, topic)
+from breakers import (HANGS, add_before, body, byte, change, drop, filters, flags, message, other_mid, qos, repaired, repeat,
+                      replace, swap)
 from rawmqtt import (PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBACK, SUBSCRIBE, UNSUBACK, UNSUBSCRIBE, Packet,
                      ack, packet, publish, string, subscribe, unsubscribe)
 
-HANGS = {"the broker hangs instead of closing": hold_close()}
 BAD = b"\xed\xa0\x80"
 
 

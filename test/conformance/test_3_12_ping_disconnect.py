@@ -1,12 +1,8 @@
 """Chapters 3.12 to 3.14: PINGREQ and DISCONNECT."""
 
 from bench import statement
-from breakers import add_before, aside, body, change, drop, flags, hold_close, message, repaired
-from rawmqtt import DISCONNECT, PINGREQ, PINGRESP, PUBLISH, Will, packet
-
-
-def mourner(bench, **fields):
-    return bench.connect("mortal", will=Will(bench.topic("will"), "gone", 1), **fields)
+from breakers import HANGS, add_before, aside, body, change, drop, flags, message, repaired
+from rawmqtt import DISCONNECT, PINGREQ, PINGRESP, PUBLISH, packet
 
 
 @statement("3.12.4-1", {
@@ -26,13 +22,13 @@ def test_3_12_4_1_pingresp(bench):
 @statement("3.14.1-1", {
     "the will is not published": drop(PUBLISH),
     "any bits will do": repaired(DISCONNECT, flags(0)),
-    "the broker hangs instead of closing": hold_close(),
+    **HANGS,
 })
 def test_3_14_1_1_reserved_bits_of_disconnect(bench):
     watch = bench.subscriber("watch", "will")
 
     def check(data):
-        client = mourner(bench)
+        client = bench.mortal()
         client.send(data)
         client.expect_closed()
         watch.expect_message(bench.topic("will"), "gone")
@@ -46,9 +42,9 @@ def test_3_14_1_1_reserved_bits_of_disconnect(bench):
 def test_3_14_4_3_disconnect_discards_the_will(bench):
     watch = bench.subscriber("watch", "will")
     for kept in (False, True):
-        mourner(bench, clean=not kept).disconnect()
+        bench.mortal(clean=not kept).disconnect()
         watch.expect_nothing()
-    client = mourner(bench)
+    client = bench.mortal()
     client.send(packet(DISCONNECT, 0), packet(DISCONNECT, 1))
     client.expect_closed()
     watch.expect_nothing()

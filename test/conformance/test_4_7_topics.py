@@ -1,10 +1,8 @@
 """Chapter 4.7: topics and filters."""
 
 from bench import statement
-from breakers import add_before, change, drop, filters, hold_close, made, repaired, replace, topic
+from breakers import HANGS, add_before, change, drop, filters, made, repaired, replace, topic
 from rawmqtt import PUBLISH, SUBSCRIBE, UNSUBSCRIBE, Will, connect, publish, raw, subscribe, unsubscribe
-
-HANGS = {"the broker hangs instead of closing": hold_close()}
 
 
 def lenient(old, new):

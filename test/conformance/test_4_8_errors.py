@@ -1,12 +1,10 @@
 """Chapter 4.8: what ends a connection."""
 
 from bench import statement
-from breakers import UP, add_at_close, answer, byte, change, drop, hold_close, repaired, repeat
+from breakers import HANGS, UP, add_at_close, answer, byte, change, drop, repaired, repeat
 from rawmqtt import (CONNACK, PINGREQ, PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBACK, SUBSCRIBE, UNSUBACK,
                      UNAVAILABLE, UNSUBSCRIBE, connect, packet, publish, string, subscribe, unsubscribe)
 from streams import Closed
-
-HANGS = {"the broker hangs instead of closing": hold_close()}
 
 
 def violations(bench):

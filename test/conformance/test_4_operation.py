@@ -1,11 +1,8 @@
 """Chapters 4.1 to 4.6: sessions, qualities of service, order."""
 
 from bench import statement
-from breakers import (UP, add_after, add_before, answer, aside, change, clean, drop, dup, message, mid, other_mid, payload, qos,
-                      repeat, swap)
-from rawmqtt import (CONNACK, CONNECT, DISCONNECT, PINGREQ, PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBACK,
-                     UNSUBACK, Packet, ack, packet, publish, unsubscribe)
-
+from breakers import UP, add_before, answer, aside, change, clean, drop, dup, message, mid, other_mid, qos, repeat, swap
+from rawmqtt import CONNACK, CONNECT, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, Packet, ack, publish
 
 # ---- 4.1: state
 

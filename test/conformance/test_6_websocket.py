@@ -1,9 +1,10 @@
 """Chapter 6: MQTT over WebSocket. The breakers stand below the WebSocket here: they see its head and its frames."""
 
 from bench import Client, statement
-from breakers import HEAD, UP, body, change, drop, hold_close, repaired
+from breakers import UP, body, change, drop, hold_close, repaired
+from proxy import HEAD
 from rawmqtt import (CONNACK, PINGREQ, PINGRESP, PUBACK, PUBLISH, SUBACK, connect, packet, publish, subscribe)
-from streams import HttpError, WebSocket
+from streams import HttpError
 
 WS = ("ws",)
 TEXT, BINARY, CLOSE = 1, 2, 8

@@ -16,7 +16,6 @@ from rawmqtt import PUBACK, PUBLISH, ack, connect, publish, subscribe
 from report import Report, Result
 from streams import Closed
 
-
 # ---- nothing is left out
 
 def marked_tests():
