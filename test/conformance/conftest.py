@@ -5,6 +5,7 @@ import pytest
 
 pytest.register_assert_rewrite("bench")
 
+import streams
 from bench import Bench, Run, judge, sweep
 from bramble import LISTENER, Broker
 from report import Report
@@ -26,6 +27,11 @@ def foreign(config):
 
 
 def pytest_configure(config):
+    if foreign(config):
+        try:
+            streams.tcp(foreign(config)[1], foreign(config)[0]).close()
+        except OSError as error:
+            raise pytest.UsageError(f"there is no broker at {config.getoption('--broker')}: {error}") from error
     config.pluginmanager.register(Report(config, foreign(config)), "conformance-report")
 
 

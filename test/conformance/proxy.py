@@ -196,7 +196,7 @@ class Proxy:
     def send(self, data):
         if self.breaker.watches(UP):
             data = self._through(UP, data)
-        if data:
+        if data and not self.silent:
             self.below.send(data)
 
     def end(self):

@@ -203,7 +203,8 @@ def test_3_1_2_24_keep_alive(bench):
         client.expect_closed()
     except Closed:
         pass
-    assert time.monotonic() - began >= 1.49, "it was closed before one and a half times its keep alive"
+    if not bench.foreign:  # the standard lets a broker lose patience earlier; ours does not
+        assert time.monotonic() - began >= 1.49, "it was closed before one and a half times its keep alive"
     watch.expect_message(bench.topic("will"), "gone")
 
 
