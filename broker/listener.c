@@ -36,7 +36,8 @@ struct listeners {
     void *arg;
     struct listener *first;
     struct timer pause;
-    bool said;
+    bool said;      /* that there are no descriptors */
+    bool reloading; /* the reload has the spare ones: they are not for clients */
 };
 
 /* ---- accepting ---- */
@@ -52,7 +53,9 @@ static void pause_over(void *arg)
 {
     struct listeners *all = arg;
     conn_hold_greetings(all->broker, false);
-    watch_all(all, LOOP_READ);
+    if (!all->reloading || !all->said) {
+        watch_all(all, LOOP_READ);
+    }
 }
 
 /* The errors of a connection that has gone already, or that a firewall ends: the next one may be good. */
@@ -308,6 +311,7 @@ void listeners_start(struct listeners *listeners, listener_stack *stack, void *a
 
 void listeners_pause(struct listeners *listeners, int64_t max_ms)
 {
+    listeners->reloading = true;
     watch_all(listeners, 0);
     conn_hold_greetings(listeners->broker, true);
     timer_start(listeners->broker->loop, &listeners->pause, max_ms);
@@ -315,6 +319,7 @@ void listeners_pause(struct listeners *listeners, int64_t max_ms)
 
 void listeners_start_again(struct listeners *listeners)
 {
+    listeners->reloading = false;
     timer_stop(listeners->broker->loop, &listeners->pause);
     pause_over(listeners);
 }

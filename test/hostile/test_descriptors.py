@@ -184,7 +184,7 @@ def test_start_with_few_descriptors(tmp_path, pki, config):
     text = LOCKED + LISTENER["tcp"] if config == "tcp" else EVERYTHING
     broker = Limited(tmp_path / "broker", text, pki, files=FILES)
     served = []
-    for broker.soft in range(3, 60, 2 if config == "tcp" else 5):
+    for broker.soft in range(3, 60, 3 if config == "tcp" else 5):
         try:
             broker.start()
         except Failed as error:

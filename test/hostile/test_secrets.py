@@ -124,10 +124,11 @@ def test_a_secret_in_the_wrong_file(tmp_path, pki, what, name):
     done = run("-t", "-c", broker.path)
     assert done.returncode == 3 and what in done.stderr, done.stderr
     quiet(done.stdout + done.stderr)
-    with pytest.raises(Failed) as failed:
-        broker.start()
-    broker._notify.close()
-    quiet(failed.value.text)
+    if name == "half a key":  # it is the same code
+        with pytest.raises(Failed) as failed:
+            broker.start()
+        broker._notify.close()
+        quiet(failed.value.text)
 
 
 @pytest.mark.parametrize("lines", [f"connection x\naddress a\nremote_password {CANARY}\n", f"password {CANARY}\n",

@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from bramble import LISTENER, Broker, Failed, run
+from bramble import LISTENER, SANITIZED, Broker, Failed, Pki, run
 from rawmqtt import BAD_LOGIN, NOT_AUTHORISED
-from streams import Closed
+from streams import Closed, HttpError
 
 LOCKED = "allow_anonymous false\npassword_file {dir}/passwd\nacl_file {dir}/acl\n"
 FILES = {"passwd": "one:secret", "acl": "user one\ntopic readwrite one/#\n"}
@@ -77,6 +77,8 @@ SECURITY = {"allow_anonymous": "false", "password_file": "{dir}/passwd", "acl_fi
 for option, good in SECURITY.items():
     for how, wrong in {"misspelt": option[:-1] + ("y" if option.endswith("x") else "x"), "with a letter less": option[:3] + option[4:],
                        "in capitals": option.upper()}.items():
+        if SANITIZED and how != "misspelt":
+            continue  # each costs a second there
         REFUSED[f"{option} {how}"] = (TCP + f"{wrong} {good}\n", 2, "Unknown configuration variable")
     REFUSED[f"{option} with ="] = (TCP + f"{option}={good}\n", 2, "Unknown configuration variable")
     REFUSED[f"{option} empty"] = (TCP + f"{option}  \n", 2, f"Empty '{option}")
@@ -213,7 +215,6 @@ def test_names_of_certificates_without_certificates(start, pki):
 
 def test_certificates_of_others(start, pki, tmp_path):
     """Another CA's, none, an expired CRL: no."""
-    from bramble import Pki
     other = Pki(tmp_path / "other")
     broker = start(MUTUAL + TCP + "listener_allow_anonymous true\n", files=FILES)
     cert, key = other.client("one")
@@ -226,7 +227,6 @@ def test_certificates_of_others(start, pki, tmp_path):
 
 @pytest.mark.parametrize("origin", ["*", "null", "https://", "https://example.org/"])
 def test_origins_are_no_patterns(start, origin):
-    from streams import HttpError
     broker = start(f"allow_anonymous true\n{LISTENER['ws']}websockets_origin {origin}\n")
     with pytest.raises(HttpError):
         broker.client("ws", origin="https://example.org")
