@@ -144,9 +144,9 @@ void ws_conn_interest(struct ws_conn *conn)
 void ws_conn_deliver(struct ws_conn *conn)
 {
     ws_conn_hold(conn);
-    if (conn->kill && conn->ws)
+    if (conn->ws && conn->kill)
         ws_conn_kill(conn);
-    if (conn->ended && !conn->wsi && conn->state > WS_CONN_BELOW && ws_conn_can_send(conn))
+    if (conn->ws && conn->ended && !conn->wsi && conn->state > WS_CONN_BELOW && ws_conn_can_send(conn))
         ws_conn_close_below(conn);
     if (!conn->orphan && ws_conn_tell_ready(conn)) {
         if (ws_conn_readable(conn))
