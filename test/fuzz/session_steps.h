@@ -12,26 +12,17 @@
 
 /* The first six are a packet each; STEP_EMPTY is PINGREQ or DISCONNECT. New ones at the end, or the corpus
  * means something else. */
-#define STEP_KINDS(X)                                                                                    \
-    X(CONNECT)                                                                                           \
-    X(SUBSCRIBE)                                                                                         \
-    X(UNSUBSCRIBE)                                                                                       \
-    X(PUBLISH)                                                                                           \
-    X(ACK)                                                                                               \
-    X(EMPTY)                                                                                             \
-    X(OPEN)                                                                                              \
-    X(READY)                                                                                             \
-    X(OWED)                                                                                              \
-    X(STORM)                                                                                             \
-    X(RAW)                                                                                               \
-    X(WRITE) X(READ) X(END) X(TIME) X(COMMIT) X(LIMITS) X(RIGHTS) X(GREET) X(VERDICT) X(SETTLE) X(LOCAL) \
-        X(EXPIRE) X(WRAP) X(PAUSE) X(NO_MEMORY)
+/* clang-format off */
+#define STEP_KINDS(X)                                                                             \
+    X(CONNECT) X(SUBSCRIBE) X(UNSUBSCRIBE) X(PUBLISH) X(ACK) X(EMPTY) X(OPEN) X(READY) X(OWED)    \
+    X(STORM) X(RAW) X(WRITE) X(READ) X(END) X(TIME) X(COMMIT) X(LIMITS) X(RIGHTS) X(GREET)        \
+    X(VERDICT) X(SETTLE) X(LOCAL) X(EXPIRE) X(WRAP) X(PAUSE) X(NO_MEMORY)
 
 enum step_kind {
 #define X(name) STEP_##name,
     STEP_KINDS(X)
 #undef X
-        STEPS
+    STEPS
 };
 
 static const char *const step_names[] = {
@@ -39,6 +30,7 @@ static const char *const step_names[] = {
     STEP_KINDS(X)
 #undef X
 };
+/* clang-format on */
 
 enum { STEPS_MOST = 400, STEP_SIZE = 4, RAW_MOST = 1023, PACKET_MOST = 80000, LIMITS = 24, ACLS = 4 };
 
