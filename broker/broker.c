@@ -130,7 +130,8 @@ void broker_before_sleep(void *arg)
     peer_list_flush(&broker->flush);
     broker->turn_offers = 0;
     broker->turn_visits = 0;
-    if (broker->flush.first || broker->resume.first) {
+    bool buried = sessions_bury(&broker->sessions, TURN_BURY);
+    if (broker->flush.first || broker->resume.first || !buried) {
         defer_call(broker->loop, &broker->next_turn);
     }
 }

@@ -33,6 +33,7 @@ enum {
     READ_SIZE = 65536,   /* of the shared read buffer */
     TURN_OFFERS = 20000, /* deliveries queued in one turn of the loop before reading rests */
     TURN_VISITS = 50000, /* places looked at in matching before that rests until the next turn */
+    TURN_BURY = 5000,    /* places of the tree that sessions which are gone give back in one turn */
     SLOW_MS = 2,         /* what a publisher waits for a subscriber whose queue fills up */
 };
 

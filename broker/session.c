@@ -19,7 +19,8 @@ enum {
     BURST_BYTES = 1 << 20,
     /* in the account of memory: itself, its place in the table, and who it belongs to */
     SESSION_BYTES = sizeof(struct session) + sizeof(struct principal) + 128,
-    BURST_MS = 10000, /* a client that has not acknowledged anything for so long is a slow reader */
+    BURY_AT_ONCE = 2000, /* places of the tree of subscriptions that a session may need on its way out */
+    BURST_MS = 10000,    /* a client that has not acknowledged anything for so long is a slow reader */
 };
 
 void sessions_init(struct sessions *sessions, struct subs *subs, struct store *store,
@@ -34,6 +35,7 @@ void sessions_free(struct sessions *sessions)
     HASH_ITER(hh, sessions->by_id, session, next) {
         session_destroy(sessions, session);
     }
+    sessions_bury(sessions, SIZE_MAX);
 }
 
 struct session *session_find(struct sessions *sessions, const char *client_id)
@@ -86,10 +88,25 @@ static void drop_ring(struct sessions *sessions, struct session *session, struct
     ring_free(ring);
 }
 
+bool sessions_bury(struct sessions *sessions, size_t places)
+{
+    while (sessions->gone) {
+        struct session *session = sessions->gone;
+        if (!subs_remove_some(sessions->subs, session, &places)) {
+            return false;
+        }
+        sessions->gone = session->next_gone;
+        principal_unref(session->who);
+        mem_drop(SESSION_BYTES + strlen(session->client_id));
+        free(session->client_id);
+        free(session);
+    }
+    return true;
+}
+
 void session_destroy(struct sessions *sessions, struct session *session)
 {
     HASH_DEL(sessions->by_id, session);
-    subs_remove_all(sessions->subs, session);
     drop_ring(sessions, session, &session->queue0);
     drop_ring(sessions, session, &session->queue);
     drop_ring(sessions, session, &session->sent);
@@ -97,10 +114,10 @@ void session_destroy(struct sessions *sessions, struct session *session)
     while (session->owed) {
         owed_done(session);
     }
-    principal_unref(session->who);
-    mem_drop(SESSION_BYTES + strlen(session->client_id));
-    free(session->client_id);
-    free(session);
+    session->gone = true;
+    session->next_gone = sessions->gone;
+    sessions->gone = session;
+    sessions_bury(sessions, BURY_AT_ONCE);
 }
 
 void session_attach(struct sessions *sessions, struct session *session, struct peer *peer,
@@ -226,6 +243,9 @@ static uint8_t lower_qos(const struct sessions *sessions, const struct msg *msg,
 enum offer session_offer(struct sessions *sessions, struct session *session, struct msg *msg, uint8_t sub_qos,
                          bool retain, struct ticket *ticket)
 {
+    if (session->gone) {
+        return OFFER_IGNORED;
+    }
     uint8_t qos = lower_qos(sessions, msg, sub_qos);
     if (qos == 0 && !session->peer && !sessions->limits.queue_qos0) {
         return OFFER_IGNORED;

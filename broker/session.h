@@ -39,6 +39,7 @@ struct session {
     struct principal *who; /* the one connected now or last: its rights count for deliveries; a reference */
     struct peer *peer;     /* NULL: offline */
     bool clean;            /* ends with its connection [MQTT-3.1.2-6] */
+    bool gone;             /* destroyed; it is there only as long as its subscriptions are being removed */
     bool drop_logged;
     bool progress; /* an acknowledgement came since the last OFFER_PRESSURE */
     bool acked;    /* an acknowledgement came since the queue was last seen above max_queued... */
@@ -55,6 +56,7 @@ struct session {
     int64_t offline_since; /* loop_now() when the peer went */
     int64_t full_since;    /* ...and when that was (clock of sessions) */
 
+    struct session *next_gone;
     struct sub **subs; /* subs.c */
     uint32_t sub_count, sub_cap;
     struct owed *owed; /* what its SUBSCRIBEs still have to bring (session_owed.h) */
@@ -64,6 +66,7 @@ struct session {
 
 struct sessions {
     struct session *by_id; /* uthash by client id */
+    struct session *gone;  /* those with subscriptions still to be removed (sessions_bury) */
     struct subs *subs;
     struct store *store;
     struct session_limits limits;
@@ -103,8 +106,12 @@ struct session *session_find(struct sessions *sessions, const char *client_id);
 /* A new, offline session. NULL without memory. */
 struct session *session_new(struct sessions *sessions, const char *client_id, struct principal *who,
                             bool clean);
-/* Drops all it holds (obligations are discharged), its subscriptions included. The peer must be detached. */
+/* Drops all it holds (obligations are discharged), its subscriptions included; a great many of those go bit
+ * by bit, with sessions_bury(). The peer must be detached. */
 void session_destroy(struct sessions *sessions, struct session *session);
+/* Goes on removing the subscriptions of sessions that are gone, at most that many places of the tree. True
+ * when there is nothing left to do. */
+bool sessions_bury(struct sessions *sessions, size_t places);
 
 /* A peer comes: what was sent and not acknowledged will be re-sent, in order, with DUP [MQTT-4.4.0-1]. */
 void session_attach(struct sessions *sessions, struct session *session, struct peer *peer,

@@ -123,14 +123,16 @@ static void link_path(struct sub_node *node)
 
 /* Prunes upwards by hand, one node at a time, so that no parent keeps a pointer to a wildcard child that is
  * gone. */
-static void prune(struct subs *subs, struct sub_node *node)
+static size_t prune(struct subs *subs, struct sub_node *node)
 {
+    size_t places = 1;
     for (struct sub_node *n = node; n->node.parent && n->node.uses == 0;) {
         struct sub_node *parent = (struct sub_node *)n->node.parent;
         bool last_use = parent->node.uses == 1 && parent->node.parent;
         link_wildcard(n, NULL);
         free(n->slots);
         n->slots = NULL;
+        places++;
         parent->node.uses++; /* holds the parent while this one goes */
         tree_prune(&subs->tree, &n->node);
         parent->node.uses--;
@@ -139,6 +141,7 @@ static void prune(struct subs *subs, struct sub_node *node)
         }
         n = parent;
     }
+    return places;
 }
 
 static bool make_room(void *array, uint32_t count, uint32_t *cap, size_t size)
@@ -184,7 +187,7 @@ int subs_add(struct subs *subs, struct session *session, struct slice filter, ui
     return 1;
 }
 
-static void remove_slot(struct subs *subs, struct slot *slot)
+static size_t remove_slot(struct subs *subs, struct slot *slot)
 {
     struct sub *sub = slot->sub;
     struct session *session = slot->session;
@@ -202,7 +205,7 @@ static void remove_slot(struct subs *subs, struct slot *slot)
     }
     subs->count--;
     node->node.uses--;
-    prune(subs, node);
+    return prune(subs, node);
 }
 
 static struct slot *find_sub(struct subs *subs, const struct session *session, struct slice filter)
@@ -226,12 +229,20 @@ bool subs_remove(struct subs *subs, struct session *session, struct slice filter
     return true;
 }
 
+bool subs_remove_some(struct subs *subs, struct session *session, size_t *places)
+{
+    while (session->sub_count > 0 && *places > 0) {
+        struct sub *sub = session->subs[session->sub_count - 1];
+        size_t used = remove_slot(subs, &sub->node->slots[sub->place]);
+        *places -= used < *places ? used : *places;
+    }
+    return session->sub_count == 0;
+}
+
 void subs_remove_all(struct subs *subs, struct session *session)
 {
-    while (session->sub_count > 0) {
-        struct sub *sub = session->subs[session->sub_count - 1];
-        remove_slot(subs, &sub->node->slots[sub->place]);
-    }
+    size_t places = SIZE_MAX;
+    subs_remove_some(subs, session, &places);
 }
 
 static void add_match(struct subs *subs, const struct slot *slot)

@@ -29,6 +29,8 @@ int subs_add(struct subs *subs, struct session *session, struct slice filter, ui
 bool subs_remove(struct subs *subs, struct session *session, struct slice filter);
 bool subs_has(struct subs *subs, struct session *session, struct slice filter);
 void subs_remove_all(struct subs *subs, struct session *session);
+/* The same until *places of the tree were looked at, which is counted down. True when all are gone. */
+bool subs_remove_some(struct subs *subs, struct session *session, size_t *places);
 
 /* The sessions that get a message on this topic name. *out belongs to subs and is valid until the next call.
  * Without memory the list is cut and *cut is set: the caller must say so. */

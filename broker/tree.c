@@ -108,19 +108,19 @@ struct tree_node *tree_child(const struct tree *tree, const struct tree_node *pa
     return node;
 }
 
-/* Doubles the table; when there is no memory for it the chains just get longer. */
-static void table_grow(struct tree *tree)
+/* Size: a power of two. When there is no memory for it, it stays as it is. */
+static void table_resize(struct tree *tree, size_t size)
 {
     uint32_t old_mask = tree->mask;
     struct tree_node **old = tree->table;
-    struct tree_node **table = calloc(2 * ((size_t)old_mask + 1), sizeof *table);
+    struct tree_node **table = calloc(size, sizeof *table);
     if (!table) {
         return;
     }
-    mem_hold(2 * ((size_t)old_mask + 1) * sizeof *table);
+    mem_hold(size * sizeof *table);
     mem_drop(((size_t)old_mask + 1) * sizeof *table);
     tree->table = table;
-    tree->mask = 2 * old_mask + 1;
+    tree->mask = (uint32_t)(size - 1);
     for (uint32_t i = 0; i <= old_mask; i++) {
         for (struct tree_node *node = old[i], *next; node; node = next) {
             next = node->chain;
@@ -153,7 +153,7 @@ static struct tree_node *node_new(struct tree *tree, struct tree_node *parent, s
     parent->child = node;
     parent->uses++;
     if (tree->count++ > tree->mask) {
-        table_grow(tree);
+        table_resize(tree, 2 * ((size_t)tree->mask + 1));
     }
     struct tree_node **place = &tree->table[edge_place(tree, parent, hash)];
     node->chain = *place;
@@ -213,6 +213,9 @@ void tree_prune(struct tree *tree, struct tree_node *node)
         tree->count--;
         parent->uses--;
         node = parent;
+    }
+    if (tree->mask >= TABLE_FIRST && tree->count < tree->mask / 8) {
+        table_resize(tree, ((size_t)tree->mask + 1) / 2);
     }
 }
 

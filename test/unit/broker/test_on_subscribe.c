@@ -101,6 +101,57 @@ static void unsubscribing_ends_delivery(void **unused)
     EXPECT(c, "\xB0\x02\0\2"); /* also where there was nothing [MQTT-3.10.4-5] */
 }
 
+/* A SUBSCRIBE with that many filters of so many levels, which have nothing in common. */
+static void send_many(struct client *c, int filters, int levels)
+{
+    size_t each = 2 + 6 + 2 * (size_t)(levels - 1) + 1;
+    uint8_t *p = malloc(16 + each * (size_t)filters);
+    size_t n = packet_put_header(p, 0x82, (uint32_t)(2 + each * (size_t)filters));
+    packet_put_u16(p + n, 1);
+    n += 2;
+    for (int i = 0; i < filters; i++, n += each) {
+        packet_put_u16(p + n, (uint16_t)(each - 3));
+        snprintf((char *)p + n + 2, 7, "%06d", i);
+        for (int k = 1; k < levels; k++) {
+            memcpy(p + n + 8 + 2 * (k - 1), "/x", 2);
+        }
+        p[n + each - 1] = 0;
+    }
+    client_send(c, p, n);
+    free(p);
+}
+
+/* Ending a client with a great many filters takes many turns; to everybody it is gone at once. */
+static void many_subscriptions_go_bit_by_bit(void **unused)
+{
+    enum { FILTERS = 1000, LEVELS = 20 };
+    (void)unused;
+    uint64_t held = mem_held();
+    struct client *c = client_up("c", true), *from = client_up("from", true);
+    send_many(c, FILTERS, LEVELS);
+    settle();
+    assert_int_equal(subs_count(rig.broker.subs), FILTERS);
+    c->t.at_end = true;
+    one_turn();
+    assert_true(c->t.closed);
+    assert_in_range(subs_count(rig.broker.subs), FILTERS / 2, FILTERS - 1);
+    struct client *again = client_open();
+    send_connect(again, "c", true);
+    SEND(from, "\x30\x2F\0\x2C"
+               "000000/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x"
+               "x");
+    int turns = 0;
+    while (one_turn()) {
+        turns++;
+    }
+    assert_in_range(turns, 2, 20);
+    EXPECT(again, "\x20\2\0\0");
+    assert_int_equal(subs_count(rig.broker.subs), 0);
+    from->t.at_end = again->t.at_end = true;
+    settle();
+    assert_in_range(mem_held(), held, held + 10000); /* the table of the tree has become small again */
+}
+
 /* ---- retained ---- */
 
 static void retain(const char *topic, uint8_t qos, size_t payload)
@@ -454,6 +505,7 @@ int main(void)
         T(the_right_of_the_publisher_counts_too),
         T(very_many_retained_messages_come_and_say_so),
         T(subscriptions_count_for_the_memory_limit),
+        T(many_subscriptions_go_bit_by_bit),
         T(retained_messages_are_bounded_all_the_same),
         T(looking_for_nothing_does_not_stop_the_loop),
         T(what_is_owed_is_bounded),
