@@ -39,7 +39,8 @@ static uint8_t subscribe_one(struct conn *conn, struct slice filter, uint8_t qos
         log_write(LOG_T_NOTICE, "Denied SUBSCRIBE from %s to '%.*s'.", conn_name(conn), SLICE_ARG(filter));
         return SUBACK_FAILURE;
     }
-    if (broker_memory_full(broker, filter.n, MEMORY_TO_KEEP) && !subs_has(broker->subs, conn->session, filter)) {
+    if (broker_memory_full(broker, filter.n, MEMORY_TO_KEEP) &&
+        !subs_has(broker->subs, conn->session, filter)) {
         log_write(LOG_T_NOTICE, "Denied SUBSCRIBE from %s to '%.*s': memory_limit is reached.",
                   conn_name(conn), SLICE_ARG(filter));
         return SUBACK_FAILURE;

@@ -440,7 +440,8 @@ struct scratch {
 static int scratch_set(struct scratch *scratch, const struct directive *d, const char *name, char *text,
                        struct err *err)
 {
-    *scratch = (struct scratch){.d = *d};
+    memset(scratch, 0, sizeof *scratch); /* all of the union */
+    scratch->d = *d;
     scratch->d.offset = 0;
     return value_set(&scratch->d, &scratch->field, name, text, false, err);
 }
