@@ -62,9 +62,8 @@ static inline void check_sent(const struct session *s)
 
 static inline void check_inbound(const struct inbound *in)
 {
-    for (uint32_t i = 0; i < in->count; i++) {
-        CHECK(in->v[i].id > (i ? in->v[i - 1].id : 0));
-    }
+    CHECK(in->count <= UINT16_MAX && in->pages <= in->count && !inbound_has(in, 0, NULL));
+    CHECK((in->count == 0) == (in->pages == 0));
 }
 
 static inline bool conn_exists(const struct conn *conn)

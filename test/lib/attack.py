@@ -30,15 +30,19 @@ def fewer(n, by=10):
     return n if not SANITIZED else max(1, n // by)
 
 
-def crowd(n):
-    """So many connections, as far as the machine allows for it; this process and the daemons that it starts from now on
-    may have the descriptors. Fewer than a hundred make no crowd."""
+def many_descriptors(wanted):
+    """Lets this process, and the daemons it starts from now on, have that many. Returns how many more can be opened."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < n + 500:
-        soft = min(n + 500, hard)
+    if soft < wanted:
+        soft = min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    n = min(n, soft - 400)
-    assert n >= 100, f"this needs more descriptors than {hard}: raise the hard limit (ulimit -Hn)"
+    return soft - 100
+
+
+def crowd(n):
+    """So many connections, as far as the machine allows for it. Fewer than a hundred make no crowd."""
+    n = min(n, many_descriptors(n + 500) - 300)
+    assert n >= 100, "this needs more descriptors: raise the hard limit (ulimit -Hn)"
     return n
 
 
@@ -214,4 +218,4 @@ def environment():
     return {"ASAN_OPTIONS": f"{options}:quarantine_size_mb={QUARANTINE // MB}"} if SANITIZED else {}
 
 
-__all__ = ["MB", "Bystanders", "Drain", "Memory", "crowd", "deaf_client", "environment", "fewer", "push", "quiet_send"]
+__all__ = ["MB", "Bystanders", "Drain", "Memory", "crowd", "deaf_client", "environment", "fewer", "many_descriptors", "push", "quiet_send"]

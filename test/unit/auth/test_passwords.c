@@ -164,7 +164,7 @@ static void check_damaged(const char *bytes, size_t n, size_t at)
     struct passwords *passwords = passwords_load(files_path, &err);
     if (!passwords) {
         files_expect(err.text, (unsigned)strtoul(err.text + strlen(files_path) + 1, NULL, 10), "");
-        assert_null(strstr(err.text, &V7_SECRET[7])); /* nothing of a hash */
+        assert_null(strstr(err.text, &(V7_SECRET)[7])); /* nothing of a hash */
         return;
     }
     struct slice hash = passwords_hash(passwords, slice_str("alice"));
