@@ -178,6 +178,10 @@ static void conn_timeout(void *arg)
 {
     struct conn *conn = arg;
     struct broker *broker = conn->broker;
+    if (conn->broken) {
+        conn_fail(conn, CONN_BROKEN);
+        return;
+    }
     if (conn->state != CONN_UP) {
         conn_fail(conn, conn->state == CONN_CLOSING ? "it does not take its last answer"
                         : conn->state == CONN_LOGIN ? "its login took longer than connect_timeout"

@@ -32,6 +32,7 @@ struct conn {
     uint8_t state, level;
     bool input_rests; /* input is left over and waits for the next turn, the verdict or the end of a pause */
     bool paused;
+    bool broken;        /* nothing can be written any more; what was received before is still heard */
     bool clean;         /* CONNECT's CleanSession, until the session has it */
     bool disconnecting; /* a DISCONNECT came: no will */
     uint16_t keepalive; /* seconds */

@@ -7,6 +7,8 @@
 
 #include "broker/conn.h"
 
+#define CONN_BROKEN "its connection is broken" /* when the transport knows no better reason */
+
 /* conn.c: takes everything from it but its memory; and its memory, at the end of a turn. */
 void conn_die(struct conn *conn);
 void conn_free(struct conn *conn);

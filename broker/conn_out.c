@@ -5,7 +5,10 @@
 #include "broker/conn_io.h"
 #include "broker/dispatch.h"
 
-enum { FLUSH_ROUNDS = 4 }; /* windows written to one connection in one turn */
+enum {
+    FLUSH_ROUNDS = 4,       /* windows written to one connection in one turn */
+    LAST_PACKETS_MS = 5000, /* for parsing what came before the other end went */
+};
 
 void conn_answer(struct conn *conn, const uint8_t *bytes, size_t n)
 {
@@ -89,6 +92,19 @@ static enum outq_result write_all(struct conn *conn, bool *more)
     return result;
 }
 
+/* The other end is gone. What it sent before counts all the same: behind packets that wait for their turn a
+ * DISCONNECT may stand, and then there is no will [MQTT-3.14.4-3]. Reading meets the end in its turn. */
+static void output_lost(struct conn *conn)
+{
+    if (conn->state == CONN_UP && (conn->input || conn->input_rests)) {
+        conn->broken = true;
+        timer_start(conn->broker->loop, &conn->timer, LAST_PACKETS_MS);
+        return;
+    }
+    const char *why = conn->transport->ops->why(conn->transport);
+    conn_fail(conn, "%s", why ? why : CONN_BROKEN);
+}
+
 void conn_flush(struct peer *peer)
 {
     struct conn *conn = (struct conn *)peer;
@@ -98,7 +114,11 @@ void conn_flush(struct peer *peer)
         }
         return;
     }
-    if (conn->peer.blocked || conn->state == CONN_TRANSPORT) {
+    if (conn->broken && conn->state == CONN_CLOSING) {
+        conn_die(conn); /* its last answer reaches nobody */
+        return;
+    }
+    if (conn->broken || conn->peer.blocked || conn->state == CONN_TRANSPORT) {
         return; /* writable() comes */
     }
     bool more;
@@ -116,11 +136,9 @@ void conn_flush(struct peer *peer)
         conn->transport->ops->want_write(conn->transport, true);
         conn_want_input(conn);
         break;
-    case OUTQ_ERROR: {
-        const char *why = conn->transport->ops->why(conn->transport);
-        conn_fail(conn, "%s", why ? why : "its connection is broken");
+    case OUTQ_ERROR:
+        output_lost(conn);
         break;
-    }
     }
 }
 

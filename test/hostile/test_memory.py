@@ -14,7 +14,7 @@ import pytest
 
 import rawmqtt
 from bramble import LISTENER, SANITIZED, Broker, Failed
-from rawmqtt import ACCEPTED, NOT_AUTHORISED, Will, connect, packet, publish, subscribe
+from rawmqtt import ACCEPTED, CONNACK, NOT_AUTHORISED, UNAVAILABLE, Will, connect, packet, publish, subscribe
 from shims import ALWAYS, every, shim, shim_library  # noqa: F401 (fixtures)
 from streams import Closed, HttpError
 
@@ -280,7 +280,7 @@ def test_memory_limit(start):
     away = broker.connect("away", clean=False)
     away.subscribe(("t", 1))
     away.disconnect()
-    writer = broker.connect("writer")
+    other, writer = broker.connect("other"), broker.connect("writer")
     sent = 0
     with contextlib.suppress(*LOST):
         for sent in range(1000):
@@ -288,27 +288,28 @@ def test_memory_limit(start):
     assert 100 < sent < 310
     broker.wait_log("memory_limit: [0-9]+ of its 300000 bytes are held")
     broker.wait_log("Client writer .*memory_limit is reached")
-    writer = broker.connect("writer")
-    writer.publish("t", bytes(1000))  # at QoS 0: silence
-    writer.ping()
+    with pytest.raises(AssertionError, match="CONNACK code 3"):
+        broker.connect("writer")  # what stays is refused before what passes
+    other.publish("t", bytes(1000))  # at QoS 0: silence
+    other.ping()
     away = broker.client()
     assert away.connect("away", clean=False)
     for _ in range(sent):
         away.expect_message("t", bytes(1000), 1)
     away.ping()
-    writer.publish("t", "again", 1)
+    other.publish("t", "again", 1)
+    broker.connect("writer").ping()
     away.expect_message("t", "again")
 
 
 @pytest.mark.parametrize("limit", [1, 1000])
 def test_memory_limit_of_almost_nothing(start, limit):
-    """It runs, and says who cannot be served."""
+    """It runs, and says who cannot be served: nobody."""
     broker = start(f"memory_limit {limit}\nsys_interval 1\n")
-    client = broker.connect("c")
-    client.subscribe(("t", 1))
-    client.publish("t", bytes(2000))
-    client.ping()
-    client.send(publish("t", bytes(2000), 1, mid=1))
-    client.expect_closed()
-    broker.wait_log("memory_limit is reached")
-    broker.connect("c").ping()
+    for _ in range(3):
+        client = broker.client()
+        client.send(connect("c"))
+        assert client.expect(CONNACK).body == bytes([0, UNAVAILABLE])
+        client.expect_closed()
+    broker.wait_log(f"memory_limit: [0-9]+ of its {limit} bytes are held")
+    broker.wait_log("memory_limit is reached", 3)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rawmqtt import Will
+from rawmqtt import DISCONNECT, Will, connect, packet, publish, subscribe
 
 
 def watch(broker, qos=2):
@@ -89,3 +89,18 @@ def test_will_reaches_the_clients_own_kept_session(start):
 def test_will_that_asks_too_much_is_refused(start, config, will):
     broker = start(config)
     broker.client().connect("c", will=will, expect=5)
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_no_will_when_disconnect_waits(anywhere, attempt):
+    """A DISCONNECT that was received counts, also when there was an answer that could not be sent any more."""
+    broker = anywhere.start("max_inflight_messages 1\nmax_queued_messages 2\n")
+    watcher = anywhere.connect("watcher")
+    watcher.subscribe(("will", 1))
+    client = anywhere.client()
+    client.send(connect("c", will=Will("will", qos=1)), subscribe(1, ("t", 1)),
+                *(publish("t", "x" * 100, 1, mid=i) for i in range(2, 9)), packet(DISCONNECT, 0))
+    broker.wait_log(" as c [(]")
+    client.reset()
+    broker.wait_log("Client c.* disconnected")
+    watcher.expect_nothing()
