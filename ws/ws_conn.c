@@ -135,7 +135,8 @@ void ws_conn_interest(struct ws_conn *conn)
     if (!below || conn->state <= WS_CONN_BELOW)
         return;
     below->ops->want_read(below, ws_conn_may_read(conn));
-    if (!ws_conn_can_send(conn) || (conn->lws_wants & LOOP_WRITE) || conn->want_write)
+    if (!ws_conn_can_send(conn) || (conn->lws_wants & LOOP_WRITE) ||
+        (conn->want_write && conn->state == WS_CONN_OPEN))
         below->ops->want_write(below, true);
     if (ws_conn_has_input(conn) && ws_conn_may_read(conn))
         ws_conn_deliver_later(conn);
