@@ -176,6 +176,10 @@ static inline void check_conn_settled(const struct conn *conn)
     }
     check_input_settled(conn);
     CHECK(timer_running(&conn->timer) || (conn->state == CONN_UP && conn->keepalive == 0));
+    if (conn->broken) { /* until reading meets the end */
+        CHECK(conn->state == CONN_UP && timer_running(&conn->timer));
+        return;
+    }
     if (conn->peer.blocked) {
         CHECK(t->wants_write);
         return;
