@@ -10,7 +10,7 @@ import pytest
 
 import bramble
 from bramble import free_port, passwd, run
-from rawmqtt import NOT_AUTHORISED, Client, connect
+from rawmqtt import BAD_ID, NOT_AUTHORISED, Client, connect
 from streams import Closed, tcp
 
 
@@ -89,7 +89,7 @@ def test_include_dir(start):
         "conf.d/sub/40.conf": "nonsense\n",
     })
     broker.connect("second-1")
-    broker.client().connect("third-1", expect=NOT_AUTHORISED)
+    broker.client().connect("third-1", expect=BAD_ID)
 
 
 def test_crlf_tabs_and_no_newline_at_the_end(start):
