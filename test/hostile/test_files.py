@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import subprocess
+import time
 
 import pytest
 
@@ -432,6 +433,8 @@ def test_config_check_changes_nothing(start):
     """-t beside the running daemon: no socket, no pid file, no log file, and the daemon does not notice."""
     broker = start("pid_file {dir}/pid\nlog_dest file {dir}/log\nlog_dest stderr\nlistener {tcp} 127.0.0.1\nlistener 0 {dir}/socket\n"
                    "allow_anonymous true\n")
+    while "running." not in (broker.dir / "log").read_text():  # a thread writes it, some time after the readiness
+        time.sleep(0.01)
     before = {path: (path.stat().st_ino, path.stat().st_mtime_ns, path.stat().st_size) for path in broker.dir.iterdir()}
     done = run("-t", "-c", broker.path)
     assert done.returncode == 0 and done.stderr.endswith("Configuration file is OK.\n")

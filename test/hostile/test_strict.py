@@ -210,7 +210,7 @@ def test_names_of_certificates_without_certificates(start, pki):
     for port in ("tls", "tcp"):
         broker.client(port).connect("x", expect=BAD_LOGIN)
         broker.client(port).connect("x", user="one", password="secret", expect=BAD_LOGIN)
-    assert broker.log.count("Nobody can connect to this listener") == 2
+    broker.wait_log("Nobody can connect to this listener", 2)
 
 
 def test_certificates_of_others(start, pki, tmp_path):
