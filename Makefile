@@ -375,7 +375,7 @@ $(FUZZ_BINS): $(FUZZ_BUILD)/fuzz_%: $(FUZZ_BUILD)/obj/test/fuzz/fuzz_%.o $(FUZZ_
 
 # ---- check: no test is run ---------------------------------------------------------------------------------------
 CHECKS := check-format check-layers check-gcc check-clang check-analyzer check-tidy check-cppcheck check-shell \
-	check-suppressions check-hosts check-readme
+	check-suppressions check-hosts check-readme check-security
 .PHONY: check $(CHECKS)
 check: packages-check ## format, layers, warnings (gcc and clang), analysis (gcc, clang-tidy, cppcheck), shell scripts
 	@$(MAKE) --no-print-directory $(DEPS_DONE)
@@ -464,6 +464,9 @@ check-hosts:
 check-readme:
 	$(say) CHECK "targets that the README names"
 	$(Q)test/lib/check-readme
+check-security:
+	$(say) CHECK "tests that SECURITY.md names"
+	$(Q)test/lib/check-security
 
 .PHONY: format
 format: ## bring all C files into shape
