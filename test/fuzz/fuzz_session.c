@@ -92,16 +92,17 @@ char *__wrap_strdup(const char *text)
 
 static void doors_open(void)
 {
+    static char mount_point[] = "m/", password_file[] = "passwords";
     for (int i = 0; i < DOORS; i++) {
         securities[i] = rig.security;
         listeners[i] = rig.listener;
         listeners[i].security = &securities[i];
         doors[i] = (struct door){.config = &listeners[i]};
     }
-    listeners[1].mount_point = (char *)(uintptr_t) "m/";
+    listeners[1].mount_point = mount_point;
     listeners[1].max_qos = 1;
     doors[2].passwords = (struct passwords *)&rig; /* nobody looks into them */
-    securities[2].password_file = (char *)(uintptr_t) "passwords";
+    securities[2].password_file = password_file;
     securities[2].allow_anonymous = false;
     rig.broker.doors = doors;
     rig.broker.door_count = DOORS;

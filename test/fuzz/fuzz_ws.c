@@ -272,6 +272,7 @@ static void do_frame(struct end *end, uint8_t how, struct slice payload)
 {
     static uint8_t frame[2000];
     size_t n = 0, told = payload.n + (how & 0x40 ? 3 : 0);
+    static const uint8_t mask[] = {0x5a, 0x00, 0xc3, 0x11};
     bool masked = !(how & 0x20);
     frame[n++] = (uint8_t)((how & 15) | (how & 0x10 ? 0 : 0x80) | (how & 0x80 ? 0x40 : 0));
     frame[n++] = (uint8_t)((masked ? 0x80 : 0) | (told < 126 ? told : 126));
@@ -280,11 +281,11 @@ static void do_frame(struct end *end, uint8_t how, struct slice payload)
         frame[n++] = (uint8_t)told;
     }
     if (masked) {
-        memcpy(frame + n, "\x5a\x00\xc3\x11", 4);
-        n += 4;
+        memcpy(frame + n, mask, sizeof mask);
+        n += sizeof mask;
     }
     for (size_t i = 0; i < payload.n; i++) {
-        frame[n + i] = payload.p[i] ^ (masked ? (uint8_t) "\x5a\x00\xc3\x11"[i & 3] : 0);
+        frame[n + i] = payload.p[i] ^ (masked ? mask[i % sizeof mask] : 0);
     }
     bool good = how == 2;
     if (good && end->exact && end->below.started && !end->below.closed) {
@@ -462,7 +463,8 @@ static void put_file(const char *dir, const char *name, const char *text, size_t
 static void make_sites(void)
 {
     char dir[] = "/tmp/bramble-fuzz-XXXXXX", sub[64], command[64];
-    char *origins[] = {(char *)(uintptr_t) "https://a.example", (char *)(uintptr_t) "http://b.example:8080"};
+    static char first[] = "https://a.example", second[] = "http://b.example:8080";
+    char *origins[] = {first, second};
     struct config_listener listener = {.protocol = PROTOCOL_WEBSOCKETS, .websockets_headers_size = 1000};
     struct err err;
     CHECK(mkdtemp(dir));
