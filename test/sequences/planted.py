@@ -296,7 +296,7 @@ class ForgetsInboundId(Fault):
 
 class NeverForgetsInboundId(Fault):
     """Takes a new QoS 2 PUBLISH for one sent again, when its identifier was used before."""
-    kinds = ("missing", "retained")
+    kinds = ("missing",)
 
     def up(self, pipe, packet):
         used = self.memory[pipe.name]
@@ -413,7 +413,7 @@ class DropsRetainFlag(Fault):
 
 class LeavesRetainFlag(Fault):
     """RETAIN 1 also for those who had subscribed before [MQTT-3.3.1-9]."""
-    kinds = ("retained", "missing")
+    kinds = ("missing",)
 
     def up(self, pipe, packet):
         if packet.kind == PUBLISH and packet.retain:
@@ -441,7 +441,7 @@ class LosesOnTakeover(Fault):
 
 class LosesQueued(Fault):
     """What came while nobody was connected is lost."""
-    kinds = ("missing", "retained")
+    kinds = ("missing",)
 
     def down(self, pipe, packet):
         if packet.kind == PUBLISH and pipe.resumed and packet.qos and not packet.dup and "lost" not in pipe.seen:
@@ -452,7 +452,7 @@ class LosesQueued(Fault):
 
 class LosesQos0(Fault):
     """Although the subscriber is there and reads."""
-    kinds = ("missing", "retained")
+    kinds = ("missing",)
 
     def down(self, pipe, packet):
         if packet.kind == PUBLISH and packet.qos == 0 and self.nth(5):
@@ -621,7 +621,7 @@ def with_clean(packet, clean):
 
 class CleanIsKept(Fault):
     """Takes up the old session for a client that wanted none of it."""
-    kinds = ("unexpected", "duplicate", "dup", "present", "id", "answer", "retained", "missing")
+    kinds = ("unexpected", "duplicate", "dup", "present", "id", "answer", "missing")
 
     def up(self, pipe, packet):
         return [with_clean(packet, False)] if packet.kind == CONNECT else [packet]
@@ -674,14 +674,14 @@ class WillAfterDisconnect(Fault):
 
 
 class NoWill(Fault):
-    kinds = ("missing", "retained")
+    kinds = ("missing",)
 
     def lost(self, pipe, partial):
         return encode(Packet(DISCONNECT, 0, b"")) if not partial and pipe.name else partial
 
 
 class NoWillOnTakeover(Fault):
-    kinds = ("missing", "retained")
+    kinds = ("missing",)
 
     def up(self, pipe, packet):
         if packet.kind == CONNECT:
@@ -705,7 +705,7 @@ class DeliversAfterUnsuback(Fault):
 
 class KeepsOldQos(Fault):
     """A SUBSCRIBE for a filter that is there changes nothing, nor does it bring what is retained [MQTT-3.8.4-3]."""
-    kinds = ("qos", "retained", "missing", "unexpected")
+    kinds = ("qos", "missing", "unexpected")
 
     def up(self, pipe, packet):
         if packet.kind == SUBSCRIBE:

@@ -27,7 +27,8 @@ def test_fault_is_found(tmp_path, pki, fault):
     count, wrong = found(tmp_path, pki, planted(fault), getattr(fault, "patience", 20), MOST)
     assert wrong, f"not found in {MOST} sequences"
     print(f"found by sequence {count}: {wrong}")
-    assert wrong.kind in fault.kinds, wrong
+    # whichever comes first: what gets lost may be a message that is retained, or may have been one
+    assert wrong.kind in fault.kinds or (wrong.kind == "retained" and "missing" in fault.kinds), wrong
 
 
 @pytest.mark.parametrize("config", CONFIGURED, ids=lambda config: config.replace(" ", "-").strip())
