@@ -207,18 +207,20 @@ static void loop_start_watchers(struct loop *loop)
 
 /* libev ends the program when it gets no descriptors for its wake-up pipe, so it is asked for only when there
  * are. */
-static bool has_descriptors(void)
+static bool has_pipes(int n)
 {
-    int fds[4] = {-1, -1, -1, -1};
-    bool some = pipe2(fds, O_CLOEXEC) == 0 && pipe2(fds + 2, O_CLOEXEC) == 0;
-    int error = errno;
+    int fds[2];
 
-    for (int i = 0; i < 4; i++) {
-        if (fds[i] >= 0)
-            close(fds[i]);
-    }
+    if (n == 0)
+        return true;
+    if (pipe2(fds, O_CLOEXEC) != 0)
+        return false;
+    bool more = has_pipes(n - 1);
+    int error = errno;
+    close(fds[0]);
+    close(fds[1]);
     errno = error;
-    return some;
+    return more;
 }
 
 struct loop *loop_new(void)
@@ -230,7 +232,7 @@ struct loop *loop_new(void)
     defer_list_init(&loop->now);
     defer_list_init(&loop->later);
     ev_set_allocator(reserve_realloc);
-    loop->ev = has_descriptors() ? ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV | EVFLAG_NOSIGMASK) : NULL;
+    loop->ev = has_pipes(2) ? ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV | EVFLAG_NOSIGMASK) : NULL;
     loop->mailbox = loop->ev ? mailbox_new(on_post, loop) : NULL;
     if (!loop->mailbox) {
         if (loop->ev)
