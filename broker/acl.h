@@ -26,8 +26,22 @@ void acl_unref(struct acl *acl);
 
 /* acl NULL: no acl_file is configured, all is allowed, except what mosquitto refuses to clients even then:
  * publishing to $SYS (but $SYS/broker/connection/+/state), and $share topics. Never allocates, never fails
- * open. */
+ * open; the work does not grow with the number of rules. */
 bool acl_allows(const struct acl *acl, const struct principal *who, enum acl_access access,
                 struct slice topic);
+
+/* The same answer, and the line of the acl_file that gave it; 0: no line says anything. */
+struct acl_answer {
+    bool allowed;
+    uint32_t line;
+};
+struct acl_answer acl_ask(const struct acl *acl, const struct principal *who, enum acl_access access,
+                          struct slice topic);
+
+/* Whether all topics that the filter matches may be read, as far as can be said without looking for long:
+ * false says nothing. */
+bool acl_reads_all(const struct acl *acl, const struct principal *who, struct slice filter);
+/* Whether one of them may perhaps be read: false is certain. */
+bool acl_reads_some(const struct acl *acl, const struct principal *who, struct slice filter);
 
 #endif

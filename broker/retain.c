@@ -20,7 +20,7 @@ struct retain {
 struct retain *retain_new(void)
 {
     struct retain *retain = calloc(1, sizeof *retain);
-    if (retain && tree_init(&retain->tree, sizeof(struct retain_node)) < 0) {
+    if (retain && tree_init(&retain->tree, sizeof(struct retain_node), true) < 0) {
         free(retain);
         retain = NULL;
     }

@@ -54,7 +54,7 @@ enum { MOST_LEVELS = sizeof((struct subs *)0)->levels / sizeof(struct slice) };
 struct subs *subs_new(void)
 {
     struct subs *subs = calloc(1, sizeof *subs);
-    if (subs && tree_init(&subs->tree, sizeof(struct sub_node)) < 0) {
+    if (subs && tree_init(&subs->tree, sizeof(struct sub_node), true) < 0) {
         free(subs);
         subs = NULL;
     }

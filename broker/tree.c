@@ -45,15 +45,30 @@ uint32_t tree_hash_level(const struct tree *tree, struct slice level)
     return (uint32_t)(h ^ (h >> 32));
 }
 
+/* One block more, or less. */
+static void hold(const struct tree *tree, size_t n)
+{
+    if (tree->counted) {
+        mem_hold(n);
+    }
+}
+
+static void drop_block(const struct tree *tree, size_t n)
+{
+    if (tree->counted) {
+        mem_drop(n);
+    }
+}
+
 static uint32_t edge_place(const struct tree *tree, const struct tree_node *parent, uint32_t hash)
 {
     uint64_t h = ((uint64_t)(uintptr_t)parent ^ tree->seed) * 0x9E3779B97F4A7C15u;
     return ((uint32_t)(h >> 32) ^ hash) & tree->mask;
 }
 
-int tree_init(struct tree *tree, size_t node_size)
+int tree_init(struct tree *tree, size_t node_size, bool counted)
 {
-    *tree = (struct tree){.node_size = node_size, .mask = TABLE_FIRST - 1};
+    *tree = (struct tree){.node_size = node_size, .mask = TABLE_FIRST - 1, .counted = counted};
     if (getrandom(&tree->seed, sizeof tree->seed, GRND_NONBLOCK) != sizeof tree->seed) {
         tree->seed = (uint64_t)(uintptr_t)tree; /* before the kernel has entropy: better than a constant */
     }
@@ -65,13 +80,13 @@ int tree_init(struct tree *tree, size_t node_size)
         return -1;
     }
     tree->root->uses = 1;
-    mem_hold(TABLE_FIRST * sizeof *tree->table);
+    hold(tree, TABLE_FIRST * sizeof *tree->table);
     return 0;
 }
 
 static void node_free(const struct tree *tree, struct tree_node *node)
 {
-    mem_drop(tree->node_size + node->level_size);
+    drop_block(tree, tree->node_size + node->level_size);
     free(node);
 }
 
@@ -90,7 +105,7 @@ void tree_destroy(struct tree *tree, void (*drop)(struct tree_node *node))
         drop(tree->root);
     }
     if (tree->table) {
-        mem_drop((tree->mask + (size_t)1) * sizeof *tree->table);
+        drop_block(tree, (tree->mask + (size_t)1) * sizeof *tree->table);
     }
     free(tree->root);
     free(tree->table);
@@ -117,8 +132,8 @@ static void table_resize(struct tree *tree, size_t size)
     if (!table) {
         return;
     }
-    mem_hold(size * sizeof *table);
-    mem_drop(((size_t)old_mask + 1) * sizeof *table);
+    hold(tree, size * sizeof *table);
+    drop_block(tree, ((size_t)old_mask + 1) * sizeof *table);
     tree->table = table;
     tree->mask = (uint32_t)(size - 1);
     for (uint32_t i = 0; i <= old_mask; i++) {
@@ -139,7 +154,7 @@ static struct tree_node *node_new(struct tree *tree, struct tree_node *parent, s
     if (!node) {
         return NULL;
     }
-    mem_hold(tree->node_size + level.n);
+    hold(tree, tree->node_size + level.n);
     memset(node, 0, tree->node_size);
     node->level = (uint8_t *)node + tree->node_size;
     memcpy(node->level, level.p, level.n);
@@ -172,22 +187,26 @@ struct tree_node *tree_find(const struct tree *tree, struct slice topic)
     return node;
 }
 
+struct tree_node *tree_make_child(struct tree *tree, struct tree_node *parent, struct slice level)
+{
+    uint32_t hash = tree_hash_level(tree, level);
+    struct tree_node *child = tree_child(tree, parent, level, hash);
+    if (!child) {
+        child = node_new(tree, parent, level, hash);
+    }
+    if (!child) {
+        tree_prune(tree, parent);
+    }
+    return child;
+}
+
 struct tree_node *tree_make(struct tree *tree, struct slice topic)
 {
     struct topic_walk walk = topic_walk(topic);
     struct tree_node *node = tree->root;
     struct slice level;
-    while (topic_next_level(&walk, &level)) {
-        uint32_t hash = tree_hash_level(tree, level);
-        struct tree_node *child = tree_child(tree, node, level, hash);
-        if (!child) {
-            child = node_new(tree, node, level, hash);
-        }
-        if (!child) {
-            tree_prune(tree, node);
-            return NULL;
-        }
-        node = child;
+    while (node && topic_next_level(&walk, &level)) {
+        node = tree_make_child(tree, node, level);
     }
     return node;
 }

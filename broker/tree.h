@@ -1,10 +1,10 @@
 /*
  * tree.h - a tree of topic levels, with one hash table for all its edges.
  *
- * Subscriptions and retained messages both hang on such a tree. A node is embedded as the first member of
- * what its user needs there; a child is found by (parent, level) in the one table, so a look-up costs the
- * same whether a node has three children or a hundred thousand. The hash is seeded per process: nobody can
- * choose colliding topics.
+ * Subscriptions, retained messages and the rules of an acl_file hang on such trees. A node is embedded as the
+ * first member of what its user needs there; a child is found by (parent, level) in the one table, so a
+ * look-up costs the same whether a node has three children or a hundred thousand. The hash is seeded per
+ * process: nobody can choose colliding topics.
  *
  *      root -- "sport" -- "tennis" -- "#"          edge table:  hash(root,"sport") -> node
  *                    \--- "+"                                   hash(sport,"tennis") -> node ...
@@ -29,10 +29,12 @@ struct tree {
     uint32_t mask, count;
     size_t node_size;
     uint64_t seed;
+    bool counted;
 };
 
-/* node_size: of the structure that starts with a tree_node; new ones are zeroed. 0, or -1 without memory. */
-int tree_init(struct tree *tree, size_t node_size);
+/* node_size: of the structure that starts with a tree_node; new ones are zeroed. counted: what it takes
+ * stands in the account of memory (mem.h), so it belongs to the loop thread. 0, or -1 without memory. */
+int tree_init(struct tree *tree, size_t node_size, bool counted);
 /* Frees all nodes; drop(node) is called for each first, it may be NULL. */
 void tree_destroy(struct tree *tree, void (*drop)(struct tree_node *node));
 
@@ -47,6 +49,8 @@ struct tree_node *tree_find(const struct tree *tree, struct slice topic);
 /* The same, made as needed; NULL without memory (nothing is left behind). The caller adds its use, or prunes.
  */
 struct tree_node *tree_make(struct tree *tree, struct slice topic);
+/* The child with this level, whatever bytes that has, made when it is not there. As with tree_make(). */
+struct tree_node *tree_make_child(struct tree *tree, struct tree_node *parent, struct slice level);
 
 /* Frees the node and its parents as far as nobody uses them. The root stays. */
 void tree_prune(struct tree *tree, struct tree_node *node);

@@ -20,7 +20,7 @@ static struct tree tree;
 static int setup(void **unused)
 {
     (void)unused;
-    return tree_init(&tree, sizeof(struct item));
+    return tree_init(&tree, sizeof(struct item), true);
 }
 
 static int teardown(void **unused)
@@ -203,7 +203,7 @@ static void destroy_drops_every_node_once(void **unused)
 {
     struct tree other;
     (void)unused;
-    assert_int_equal(tree_init(&other, sizeof(struct item)), 0);
+    assert_int_equal(tree_init(&other, sizeof(struct item), true), 0);
     assert_non_null(tree_make(&other, slice_str("a/b/c")));
     assert_non_null(tree_make(&other, slice_str("a/b/d")));
     dropped = 0;
