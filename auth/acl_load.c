@@ -1,7 +1,7 @@
 /*
  * acl_load.c - reads mosquitto's acl_file into the rules of acl_rules.h (what they mean stands in acl.c).
  *
- *   topic|pattern [read|write|readwrite|deny] FILTER
+ *   topic|pattern [read|write|readwrite|deny|subscribe] FILTER
  *   user NAME
  *   # comment
  *
@@ -15,143 +15,61 @@
 
 #include <stdlib.h>
 
-enum { LEVELS_MAX = 201 /* mosquitto refuses more than 200 slashes */ };
+/* No user has the names of the other two sections: a line holds no zero byte. */
+#define ANONYMOUS slice_of("\0", 1)
+#define PATTERNS  slice_of("\0\0", 2)
 
-static struct section *section_new(struct slice user)
+static struct rule *child_of(struct acl *acl, struct rule *parent, struct slice level)
 {
-    struct section *section = calloc(1, sizeof *section + user.n);
-    if (section && user.n) {
-        section->n = (unsigned)user.n;
-        memcpy(section->user, user.p, user.n);
-    }
+    return (struct rule *)tree_make_child(&acl->tree, &parent->node, level);
+}
+
+/* The section of user (empty: the anonymous one), or of the patterns, made when it is not there. NULL without
+ * memory. */
+static struct rule *section_need(struct acl *acl, struct slice user, bool is_pattern)
+{
+    struct slice name = is_pattern ? PATTERNS : user.n ? user : ANONYMOUS;
+    struct rule *section = child_of(acl, (struct rule *)acl->tree.root, name);
+    if (is_pattern)
+        acl->patterns = section;
+    else if (!user.n)
+        acl->anonymous = section;
     return section;
 }
 
-/* The section of user (empty: the anonymous one), made when it is not there. NULL without memory. */
-static struct section *section_need(struct acl *acl, struct slice user)
+/* The rule for the next level below, which is linked where the look-up finds it. */
+static struct rule *descend(struct acl *acl, struct rule *rule, struct slice level, bool is_pattern)
 {
-    struct section *section = NULL;
-    if (user.n == 0) {
-        if (!acl->anonymous)
-            acl->anonymous = section_new(user);
-        return acl->anonymous;
+    struct rule *child = child_of(acl, rule, level);
+    if (!child || child->below)
+        return child; /* no memory, or linked already */
+    if (slice_eq(level, slice_str("+"))) {
+        rule->plus = child;
+    } else if (slice_eq(level, slice_str("#"))) {
+        rule->hash = child;
+    } else if (is_pattern && acl_is_template(level)) {
+        child->next_template = rule->templates;
+        rule->templates = child;
     }
-    HASH_FIND(hh, acl->users, user.p, (unsigned)user.n, section);
-    if (section || !(section = section_new(user)))
-        return section;
-    HASH_ADD_KEYPTR(hh, acl->users, section->user, section->n, section);
-    if (!section->hh.tbl) {
-        free(section);
-        return NULL;
+    return child;
+}
+
+static int add_rule(struct acl *acl, struct slice user, bool is_pattern, struct slice filter, unsigned bits,
+                    unsigned line)
+{
+    struct topic_walk walk = topic_walk(filter);
+    struct slice level;
+    struct rule *rule = section_need(acl, user, is_pattern);
+    while (rule) {
+        rule->below |= bits;
+        if (!topic_next_level(&walk, &level))
+            break;
+        rule = descend(acl, rule, level, is_pattern);
     }
-    return section;
-}
-
-static int add_literal(struct section *section, struct slice topic, unsigned rights)
-{
-    struct literal *literal = NULL;
-    HASH_FIND(hh, section->literals, topic.p, (unsigned)topic.n, literal);
-    if (!literal) {
-        literal = calloc(1, sizeof *literal + topic.n);
-        if (!literal)
-            return -1;
-        literal->n = (unsigned)topic.n;
-        memcpy(literal->topic, topic.p, topic.n);
-        HASH_ADD_KEYPTR(hh, section->literals, literal->topic, literal->n, literal);
-        if (!literal->hh.tbl) {
-            free(literal);
-            return -1;
-        }
-    }
-    literal->rights |= rights;
-    return 0;
-}
-
-static int add_wildcard(struct section *section, struct slice filter, unsigned rights)
-{
-    struct wildcard *rule = calloc(1, sizeof *rule + filter.n);
-    if (!rule)
-        return -1;
-    rule->rights = rights;
-    rule->n = filter.n;
-    memcpy(rule->filter, filter.p, filter.n);
-    rule->next = section->wildcards;
-    section->wildcards = rule;
-    return 0;
-}
-
-static int add_topic(struct acl *acl, struct slice user, struct slice filter, unsigned rights)
-{
-    struct section *section = section_need(acl, user);
-    if (!section)
-        return -1;
-    if (memchr(filter.p, '+', filter.n) || memchr(filter.p, '#', filter.n))
-        return add_wildcard(section, filter, rights);
-    return add_literal(section, filter, rights);
-}
-
-/* The kind of the part that starts at filter[i]. */
-static enum part_kind part_at(struct slice filter, size_t i)
-{
-    const uint8_t *p = filter.p + i;
-    if (p[0] == '%' && filter.n - i >= 2 && p[1] == 'u')
-        return PART_USER;
-    if (p[0] == '%' && filter.n - i >= 2 && p[1] == 'c')
-        return PART_CLIENT;
-    if (p[0] == '/' && filter.n - i == 2 && p[1] == '#')
-        return PART_REST;
-    return p[0] == '#' ? PART_ALL : p[0] == '+' ? PART_LEVEL : PART_TEXT;
-}
-
-/* Cuts the filter into parts. There are at most as many as bytes; parts NULL: only counts them. */
-static size_t cut(struct slice filter, struct part *parts)
-{
-    size_t n = 0, i = 0;
-    while (i < filter.n) {
-        enum part_kind kind = part_at(filter, i);
-        size_t start = i;
-        if (kind == PART_TEXT) {
-            while (i < filter.n && part_at(filter, i) == PART_TEXT)
-                i++;
-        } else {
-            i += kind == PART_LEVEL || kind == PART_ALL ? 1 : 2;
-        }
-        if (parts)
-            parts[n] = (struct part){kind, slice_of(filter.p + start, kind == PART_TEXT ? i - start : 0)};
-        n++;
-    }
-    return n;
-}
-
-static bool has_part(const struct pattern *pattern, enum part_kind kind)
-{
-    for (size_t i = 0; i < pattern->parts_n; i++)
-        if (pattern->parts[i].kind == kind)
-            return true;
-    return false;
-}
-
-static int add_pattern(struct acl *acl, struct lines *lines, struct slice filter, unsigned rights)
-{
-    struct pattern *pattern = calloc(1, sizeof *pattern + filter.n);
-    if (!pattern)
-        return -1;
-    memcpy(pattern->filter, filter.p, filter.n);
-    filter.p = pattern->filter;
-    pattern->rights = rights;
-    pattern->parts_n = cut(filter, NULL);
-    pattern->parts = calloc(pattern->parts_n, sizeof *pattern->parts);
-    if (!pattern->parts) {
-        free(pattern);
-        return -1;
-    }
-    cut(filter, pattern->parts);
-    pattern->wants_user = has_part(pattern, PART_USER);
-    if (!pattern->wants_user && !has_part(pattern, PART_CLIENT))
-        lines_warn(lines, "a pattern without %%u and %%c: this rule holds for every client");
-    pattern->next = acl->patterns;
-    acl->patterns = pattern;
-    return 0;
+    for (int right = 0; rule && right < RIGHTS; right++)
+        if ((bits & 1u << right) && !rule->lines[right])
+            rule->lines[right] = line;
+    return rule ? 0 : -1;
 }
 
 /* Takes the next word off the front of rest. Only spaces part words, as in mosquitto. */
@@ -172,13 +90,14 @@ static bool is(struct slice word, const char *text)
     return slice_eq(word, slice_str(text));
 }
 
-/* The rights that a word gives; 0 when it is not such a word. */
+/* The bits of the rights that a word gives; 0 when it is not such a word. */
 static unsigned rights_of(struct slice word)
 {
-    return is(word, "read")        ? RIGHT_READ
-           : is(word, "write")     ? RIGHT_WRITE
-           : is(word, "readwrite") ? RIGHT_READ | RIGHT_WRITE
-           : is(word, "deny")      ? RIGHT_DENY
+    return is(word, "read")        ? BIT_READ
+           : is(word, "write")     ? BIT_WRITE
+           : is(word, "readwrite") ? BIT_READ | BIT_WRITE
+           : is(word, "subscribe") ? BIT_SUBSCRIBE
+           : is(word, "deny")      ? BIT_DENY
                                    : 0;
 }
 
@@ -197,25 +116,36 @@ static int check_filter(struct lines *lines, struct slice filter, struct err *er
     if (!utf8_valid(filter))
         return lines_fail(lines, err,
                           "the topic is not UTF-8, so it could never fit (save the file as UTF-8)");
-    if (filter.n > ACL_TOPIC_MAX || topic_levels(filter) > LEVELS_MAX)
+    if (filter.n > ACL_TOPIC_MAX || topic_levels(filter) > ACL_LEVELS_MAX)
         return lines_fail(lines, err, "the topic is too long (at most %d bytes and %d levels)", ACL_TOPIC_MAX,
-                          LEVELS_MAX);
+                          ACL_LEVELS_MAX);
     return 0;
 }
 
-/* "topic" and "pattern": [read|write|readwrite|deny] FILTER. The right may be left out, if there is no space
- * in FILTER. */
+/* What may be a slip of the pen, and is no mistake. */
+static void warn_of_names(struct lines *lines, bool is_pattern, struct slice filter)
+{
+    bool names = acl_is_template(filter);
+    if (is_pattern && !names)
+        lines_warn(lines, "a pattern without %%u and %%c: this rule holds for every client");
+    if (!is_pattern && names)
+        lines_warn(lines,
+                   "%%u and %%c are plain text in a \"topic\" line (a \"pattern\" line replaces them)");
+}
+
+/* "topic" and "pattern": [read|write|readwrite|deny|subscribe] FILTER. The right may be left out, if there is
+ * no space in FILTER. */
 static int load_rule(struct acl *acl, struct lines *lines, struct slice user, bool is_pattern,
                      struct slice rest, struct err *err)
 {
     struct slice word = next_word(&rest), filter = lines_trim(rest);
-    unsigned rights = RIGHT_READ | RIGHT_WRITE;
+    unsigned bits = BIT_READ | BIT_WRITE;
     if (word.n == 0)
         return lines_fail(lines, err, "no topic");
     if (filter.n) {
-        rights = rights_of(word);
-        if (!rights)
-            return lines_fail(lines, err, "\"%.*s\" is not read, write, readwrite or deny",
+        bits = rights_of(word);
+        if (!bits)
+            return lines_fail(lines, err, "\"%.*s\" is not read, write, readwrite, deny or subscribe",
                               SLICE_ARG(shown(word)));
     } else {
         filter = word;
@@ -224,10 +154,8 @@ static int load_rule(struct acl *acl, struct lines *lines, struct slice user, bo
     }
     if (check_filter(lines, filter, err) != 0)
         return -1;
-    if (!is_pattern && (memmem(filter.p, filter.n, "%u", 2) || memmem(filter.p, filter.n, "%c", 2)))
-        lines_warn(lines,
-                   "%%u and %%c are plain text in a \"topic\" line (a \"pattern\" line replaces them)");
-    if ((is_pattern ? add_pattern(acl, lines, filter, rights) : add_topic(acl, user, filter, rights)) != 0)
+    warn_of_names(lines, is_pattern, filter);
+    if (add_rule(acl, user, is_pattern, filter, bits, lines_number(lines)) != 0)
         return lines_fail(lines, err, "out of memory");
     return 0;
 }
@@ -290,7 +218,8 @@ static int load(struct acl *acl, struct lines *lines, struct err *err)
 struct acl *acl_load(const char *path, struct err *err)
 {
     struct acl *acl = calloc(1, sizeof *acl);
-    if (!acl) {
+    if (!acl || tree_init(&acl->tree, sizeof(struct rule), false) != 0) {
+        free(acl);
         err_set(err, "%s: out of memory", path);
         return NULL;
     }

@@ -6,71 +6,49 @@
 #define BRAMBLE_AUTH_ACL_RULES_H
 
 #include "broker/acl.h"
-#include "broker/hash.h"
+#include "broker/tree.h"
 
-enum { ACL_TOPIC_MAX = 65535 };
+enum { ACL_TOPIC_MAX = 65535, ACL_LEVELS_MAX = 201 /* mosquitto refuses more than 200 slashes */ };
 
 /* What a rule says of the topics that fit it. */
-enum right {
-    RIGHT_READ = 1 << 0,
-    RIGHT_WRITE = 1 << 1,
-    RIGHT_DENY = 1 << 2,
+enum right { RIGHT_READ, RIGHT_WRITE, RIGHT_SUBSCRIBE, RIGHT_DENY, RIGHTS };
+
+enum {
+    BIT_READ = 1 << RIGHT_READ,
+    BIT_WRITE = 1 << RIGHT_WRITE,
+    BIT_SUBSCRIBE = 1 << RIGHT_SUBSCRIBE,
+    BIT_DENY = 1 << RIGHT_DENY
 };
 
-/* A topic without wildcards; all its lines in one. */
-struct literal {
-    UT_hash_handle hh;
-    unsigned rights;
-    unsigned n;
-    uint8_t topic[];
-};
-
-struct wildcard {
-    struct wildcard *next;
-    unsigned rights;
-    size_t n;
-    uint8_t filter[];
-};
-
-/* The rules of one user, or of anonymous clients. */
-struct section {
-    UT_hash_handle hh;
-    struct literal *literals;
-    struct wildcard *wildcards;
-    unsigned n;
-    uint8_t user[];
-};
-
-enum part_kind {
-    PART_TEXT,
-    PART_USER,
-    PART_CLIENT,
-    PART_LEVEL, /* "+" */
-    PART_REST,  /* "/#": the end, or a slash and anything */
-    PART_ALL,   /* "#" alone */
-};
-
-struct part {
-    enum part_kind kind;
-    struct slice text; /* PART_TEXT: within pattern.filter */
-};
-
-/* A line that holds for everybody, with the names still to be put in. */
-struct pattern {
-    struct pattern *next;
-    unsigned rights;
-    bool wants_user;
-    size_t parts_n;
-    struct part *parts;
-    uint8_t filter[];
+/* A level of the filters of a section, or the section itself. */
+struct rule {
+    struct tree_node node;      /* first: what the tree knows of it */
+    struct rule *plus, *hash;   /* the children "+" and "#" */
+    struct rule *templates;     /* the children with %u or %c in them, in a section of patterns... */
+    struct rule *next_template; /* ...and their list */
+    uint32_t lines[RIGHTS];     /* the first line that says so of the filter that ends here; 0: none does */
+    unsigned below;             /* bits of the rights that stand here or anywhere below */
 };
 
 struct acl {
     uint32_t refs;
-    struct section *users;
-    struct section *anonymous;
-    struct pattern *patterns;
+    struct tree tree;
+    struct rule *anonymous, *patterns; /* sections; those of users are children of the root; NULL: none */
 };
+
+static inline struct slice rule_level(const struct rule *rule)
+{
+    return slice_of(rule->node.level, rule->node.level_size);
+}
+
+/* Whether %u or %c stands in it. */
+static inline bool acl_is_template(struct slice text)
+{
+    for (size_t i = 0; i + 1 < text.n; i++)
+        if (text.p[i] == '%' && (text.p[i + 1] == 'u' || text.p[i + 1] == 'c'))
+            return true;
+    return false;
+}
 
 /* Takes it all down, references or not. */
 void acl_destroy(struct acl *acl);

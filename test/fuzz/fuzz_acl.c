@@ -3,8 +3,9 @@
  *
  * The input is four parts, ended by newlines but for the last: user, client id, topic, acl_file. The file is
  * loaded and asked, and each answer is compared with that of the plain way: read the whole file line by line
- * for each question, put the names in, and match the result as a filter. Then its first line alone is taken
- * as the filter of a pattern and asked in the same way.
+ * for each question, put the names in, and match the result as a filter. What is said of all topics that a
+ * filter matches must be so for those that we know. Then its first line alone is taken as the filter of a
+ * pattern and asked in the same way.
  */
 #include "auth/lines.h"
 #include "broker/acl.h"
@@ -58,6 +59,25 @@ static char *name_of(struct slice s)
     return name;
 }
 
+/* Whether all that the wanted filter matches, or the topic name, is matched by the rule's: level for level.
+ */
+static bool covers(struct slice rule, struct slice wanted)
+{
+    struct topic_walk rules = topic_walk(rule), wants = topic_walk(wanted);
+    struct slice r, w;
+    if (wanted.p[0] == '$' && (rule.p[0] == '+' || rule.p[0] == '#'))
+        return false;
+    while (topic_next_level(&rules, &r)) {
+        if (slice_eq(r, slice_str("#")))
+            return true;
+        if (!topic_next_level(&wants, &w) || slice_eq(w, slice_str("#")))
+            return false;
+        if (!slice_eq(r, slice_str("+")) && !slice_eq(r, w))
+            return false;
+    }
+    return !wants.more;
+}
+
 static bool plain_way(struct slice filter, const struct principal *who, struct slice topic)
 {
     size_t user_n = who->user ? strlen(who->user) : 0, client_n = strlen(who->client_id), n = 0;
@@ -75,7 +95,7 @@ static bool plain_way(struct slice filter, const struct principal *who, struct s
             expanded[n++] = filter.p[i];
         }
     }
-    bool yes = n && topic_matches(slice_of(expanded, n), topic);
+    bool yes = n && covers(slice_of(expanded, n), topic);
     free(expanded);
     return yes;
 }
@@ -104,6 +124,7 @@ struct question {
     enum acl_access access;
     struct slice topic, section; /* the user whose section it is */
     bool allowed[KINDS], denied[KINDS];
+    bool subscribes; /* some rule of that kind could concern the client */
 };
 
 static bool mine(const struct question *q)
@@ -117,12 +138,15 @@ static void plain_rule(struct question *q, int kind, struct slice rest)
     bool both = !filter.n || is(word, "readwrite");
     if (!filter.n)
         filter = word;
+    q->subscribes |= !both && is(word, "subscribe") && (kind == PATTERN || mine(q));
     if (kind == PATTERN && !q->who->user && memmem(filter.p, filter.n, "%u", 2))
         return;
-    if (kind == OWN ? !mine(q) || !topic_matches(filter, q->topic) : !plain_way(filter, q->who, q->topic))
+    if (kind == OWN ? !mine(q) || !covers(filter, q->topic) : !plain_way(filter, q->who, q->topic))
         return;
     q->denied[kind] |= !both && is(word, "deny");
-    q->allowed[kind] |= both || is(word, q->access == ACL_READ ? "read" : "write");
+    q->allowed[kind] |= q->access == ACL_SUBSCRIBE
+                            ? !both && is(word, "subscribe")
+                            : both || is(word, q->access == ACL_READ ? "read" : "write");
 }
 
 static void plain_line(struct question *q, struct slice line)
@@ -146,16 +170,58 @@ static bool plain_allows(struct slice file, const struct principal *who, enum ac
     bool dangerous = strpbrk(who->client_id, "+#") || (who->user && strpbrk(who->user, "+#"));
     bool share = topic.n >= 6 && memcmp(topic.p, "$share", 6) == 0;
     bool sys = topic.n >= 4 && memcmp(topic.p, "$SYS", 4) == 0;
-    if (access == ACL_SUBSCRIBE)
-        return true;
-    if (share ||
+    if ((share && access != ACL_SUBSCRIBE) ||
         (sys && access == ACL_WRITE && !topic_matches(slice_str("$SYS/broker/connection/+/state"), topic)))
         return false;
     while (file.n)
         plain_line(&q, next_line(&file));
+    if (access == ACL_SUBSCRIBE && !q.subscribes)
+        return true;
     if (q.denied[OWN] || q.allowed[OWN])
         return !q.denied[OWN];
     return !dangerous && q.allowed[PATTERN] && !q.denied[PATTERN];
+}
+
+/* The topic with some of its levels made "+", and perhaps cut with "#" at the end, as choice says. */
+static struct slice filter_of(struct slice topic, uint32_t choice, uint8_t *buf)
+{
+    struct topic_walk walk = topic_walk(topic);
+    struct slice level;
+    size_t n = 0;
+    for (bool first = true; topic_next_level(&walk, &level);
+         first = false, choice = choice >> 3 | choice << 29) {
+        if (!first)
+            buf[n++] = '/';
+        if ((choice & 7) == 7) {
+            buf[n++] = '#';
+            break;
+        }
+        if ((choice & 7) >= 5)
+            level = slice_str("+");
+        memcpy(buf + n, level.p, level.n);
+        n += level.n;
+    }
+    return slice_of(buf, n);
+}
+
+static void ask_filters(const struct acl *acl, struct slice file, const struct principal *who,
+                        struct slice topic)
+{
+    uint8_t *buf = malloc(2 * topic.n + 2);
+    bool readable = plain_allows(file, who, ACL_READ, topic);
+    if (!buf)
+        abort();
+    for (int i = 0; i < 8; i++) {
+        uint32_t choice;
+        CHECK(getrandom(&choice, sizeof choice, 0) == sizeof choice);
+        struct slice filter = filter_of(topic, choice, buf);
+        CHECK(acl_allows(acl, who, ACL_SUBSCRIBE, filter) == plain_allows(file, who, ACL_SUBSCRIBE, filter));
+        if (topic_matches(filter, topic)) {
+            CHECK(readable || !acl_reads_all(acl, who, filter));
+            CHECK(!readable || acl_reads_some(acl, who, filter));
+        }
+    }
+    free(buf);
 }
 
 static void ask(const struct acl *acl, struct slice file, const struct principal *who, struct slice topic)
@@ -164,6 +230,8 @@ static void ask(const struct acl *acl, struct slice file, const struct principal
         bool allowed = acl_allows(acl, who, access, topic);
         CHECK(!topic_name_valid(topic) || allowed == plain_allows(file, who, access, topic));
     }
+    if (topic_name_valid(topic))
+        ask_filters(acl, file, who, topic);
 }
 
 /* ---- one pattern ---- */

@@ -408,15 +408,141 @@ static void many_rules(void **state)
     acl_unref(acl);
 }
 
+static void subscribe_rules(void **state)
+{
+    (void)state;
+    struct acl *acl = load("user mary\n"
+                           "topic read sensors/#\n"
+                           "topic subscribe sensors/+/temp\n"
+                           "topic subscribe sensors/hall/#\n"
+                           "topic deny sensors/hall/safe\n"
+                           "user tom\n"
+                           "topic read #\n");
+    static const char *const allowed[] = {"sensors/+/temp", "sensors/x/temp", "sensors/hall/#",
+                                          "sensors/hall/+/x", "sensors/hall"};
+    static const char *const denied[] = {"#",           "sensors/#", "sensors/+",         "sensors/+/#",
+                                         "sensors/x/y", "+/x/temp",  "sensors/hall/safe", "$SYS/#",
+                                         "other"};
+    for (size_t i = 0; i < sizeof allowed / sizeof *allowed; i++)
+        if (!allows(acl, "mary|c", 's', allowed[i]))
+            fail_msg("%s should be allowed", allowed[i]);
+    for (size_t i = 0; i < sizeof denied / sizeof *denied; i++)
+        if (allows(acl, "mary|c", 's', denied[i]))
+            fail_msg("%s should be denied", denied[i]);
+    assert_true(allows(acl, "tom|c", 's', "#")); /* no such rule concerns him */
+    assert_true(allows(acl, "|c", 's', "#"));
+    assert_true(allows(acl, "mary|c", 'r', "sensors/x/y")); /* it is about subscribing only */
+    assert_false(allows(acl, "mary|c", 'w', "sensors/hall/x"));
+    acl_unref(acl);
+
+    acl = load("pattern subscribe own/%u/#\nuser tom\ntopic subscribe #\ntopic read own/mary\n");
+    assert_true(allows(acl, "mary|c", 's', "own/mary/#"));
+    assert_true(allows(acl, "mary|c", 's', "own/mary/+"));
+    assert_false(allows(acl, "mary|c", 's', "own/#"));
+    assert_false(allows(acl, "mary|c", 's', "own/+"));
+    assert_false(allows(acl, "mary|c", 'r', "own/mary/x"));
+    assert_false(allows(acl, "|c", 's', "own/mary/x"));
+    assert_false(allows(acl, "+|c", 's', "own/+/#"));
+    assert_true(allows(acl, "tom|c", 's', "#"));
+    assert_false(allows(acl, "tom|c", 's', "$SYS/#")); /* "#" says nothing of topics with a $ */
+    assert_true(allows(acl, "a/b|c", 's', "own/a/b/#"));
+    acl_unref(acl);
+}
+
+static void answers_name_the_line(void **state)
+{
+    (void)state;
+    struct acl *acl = load("# nobody\n"
+                           "user mary\n"
+                           "topic read a/#\n"
+                           "topic read a/b\n"
+                           "topic write a/b\n"
+                           "topic deny a/b/c\n"
+                           "pattern readwrite %c/#\n"
+                           "topic readwrite a/b\n");
+    static const struct {
+        const char *topic;
+        enum acl_access access;
+        bool allowed;
+        unsigned line;
+    } rows[] = {
+        {"a/b", ACL_READ, true, 3},   {"a/b", ACL_WRITE, true, 5}, {"a/b/c", ACL_WRITE, false, 6},
+        {"me/x", ACL_WRITE, true, 7}, {"b", ACL_READ, false, 0},   {"#", ACL_SUBSCRIBE, true, 0},
+    };
+    struct principal who = {.user = strdup("mary"), .client_id = strdup("me")};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct acl_answer answer = acl_ask(acl, &who, rows[i].access, slice_str(rows[i].topic));
+        assert_int_equal(answer.allowed, rows[i].allowed);
+        assert_int_equal(answer.line, rows[i].line);
+    }
+    free(who.user);
+    free(who.client_id);
+    acl_unref(acl);
+}
+
+/* all: everything that the filter matches may be read; some: something of it may. */
+static void what_filters_match(void **state)
+{
+    (void)state;
+    struct acl *acl = load("user mary\n"
+                           "topic read a/#\n"
+                           "topic read b/+/c\n"
+                           "topic deny a/x/secret\n"
+                           "topic write w/#\n"
+                           "topic deny d/#\n"
+                           "pattern read own/%u/%c\n"
+                           "pattern read d/#\n");
+    static const struct {
+        const char *who, *filter;
+        bool all, some;
+    } rows[] = {
+        {"mary|c", "a/y/#", true, true},       {"mary|c", "a", true, true},
+        {"mary|c", "a/x/open", true, true},    {"mary|c", "a/#", false, true},
+        {"mary|c", "a/+/secret", false, true}, {"mary|c", "a/x/secret", false, false},
+        {"mary|c", "b/1/c", true, true},       {"mary|c", "b/+/c", true, true},
+        {"mary|c", "b/#", false, true},        {"mary|c", "b/+/d", false, false},
+        {"mary|c", "#", false, true},          {"mary|c", "+/x/c", false, true},
+        {"mary|c", "w/#", false, false},       {"mary|c", "d/1", false, false},
+        {"mary|c", "d/#", false, false},       {"mary|c", "own/mary/c", true, true},
+        {"mary|c", "own/mary/+", false, true}, {"mary|c", "own/mary/d", false, false},
+        {"mary|c", "own/tom/+", false, false}, {"mary|c", "own/+/c", false, true},
+        {"mary|c", "$SYS/#", false, false},    {"mary|c", "$share/g/a/y", false, false},
+        {"tom|c", "a/y", false, false},        {"tom|c", "d/1", true, true},
+        {"tom|c", "own/tom/c", true, true},    {"tom|a/b", "own/tom/a/b", true, true},
+        {"|c", "own/x/c", false, false},       {"|c", "d/#", true, true},
+        {"+|c", "d/#", false, false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char *name = strdup(rows[i].who), *client = strchr(name, '|') + 1;
+        client[-1] = 0;
+        struct principal who = {.user = *name ? name : NULL, .client_id = client};
+        if (acl_reads_all(acl, &who, slice_str(rows[i].filter)) != rows[i].all)
+            fail_msg("%s %s: all of it should be %d", rows[i].who, rows[i].filter, rows[i].all);
+        if (acl_reads_some(acl, &who, slice_str(rows[i].filter)) != rows[i].some)
+            fail_msg("%s %s: some of it should be %d", rows[i].who, rows[i].filter, rows[i].some);
+        free(name);
+    }
+    acl_unref(acl);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sections),         cmocka_unit_test(deny_comes_first),
-        cmocka_unit_test(patterns),         cmocka_unit_test(wildcard_names),
-        cmocka_unit_test(dollar),           cmocka_unit_test(subscribing),
-        cmocka_unit_test(empty_denies),     cmocka_unit_test(refuses),
-        cmocka_unit_test(cut_anywhere),     cmocka_unit_test(many_rules),
-        cmocka_unit_test(damaged_anywhere), cmocka_unit_test(secrets_are_not_shown),
+        cmocka_unit_test(sections),
+        cmocka_unit_test(deny_comes_first),
+        cmocka_unit_test(patterns),
+        cmocka_unit_test(wildcard_names),
+        cmocka_unit_test(dollar),
+        cmocka_unit_test(subscribing),
+        cmocka_unit_test(empty_denies),
+        cmocka_unit_test(refuses),
+        cmocka_unit_test(cut_anywhere),
+        cmocka_unit_test(many_rules),
+        cmocka_unit_test(damaged_anywhere),
+        cmocka_unit_test(secrets_are_not_shown),
+        cmocka_unit_test(subscribe_rules),
+        cmocka_unit_test(answers_name_the_line),
+        cmocka_unit_test(what_filters_match),
     };
     return cmocka_run_group_tests(tests, files_make, files_remove);
 }
