@@ -4,13 +4,37 @@
 #include "broker/router.h"
 #include "broker/log.h"
 
+/* The common way: an in-process peer, or no acl_file. */
+static bool nothing_to_ask(const struct door *door, enum acl_access access, struct slice topic)
+{
+    return !door || (!door->acl && access == ACL_READ && topic.p[0] != '$');
+}
+
 bool router_may(const struct broker *broker, const struct principal *who, enum acl_access access,
                 struct slice topic)
 {
     const struct door *door = broker_door(broker, who);
-    bool nothing_to_ask =
-        !door || (!door->acl && access == ACL_READ && topic.p[0] != '$'); /* the common way */
-    return nothing_to_ask || acl_allows(door->acl, who, access, topic);
+    return nothing_to_ask(door, access, topic) || acl_allows(door->acl, who, access, topic);
+}
+
+/* Asked once for a subscription rather than for each message, where everything that it matches may be read.
+ */
+static bool may_read_all(const struct broker *broker, const struct match *match)
+{
+    uint8_t buf[1024]; /* longer filters are asked for message by message */
+    const struct door *door = broker_door(broker, match->session->who);
+    size_t n = subs_filter(match->sub, buf, sizeof buf);
+    bool all = n > 0 && acl_reads_all(door->acl, match->session->who, slice_of(buf, n));
+    subs_reads(match->sub, all);
+    return all;
+}
+
+static bool may_receive(const struct broker *broker, const struct match *match, struct slice topic)
+{
+    const struct principal *who = match->session->who;
+    return nothing_to_ask(broker_door(broker, who), ACL_READ, topic) || match->reads == READS_ALL ||
+           (match->reads == READS_UNKNOWN && may_read_all(broker, match)) ||
+           router_may(broker, who, ACL_READ, topic);
 }
 
 void router_publish(struct broker *broker, struct msg *msg, struct ticket *ticket)
@@ -28,7 +52,7 @@ void router_publish(struct broker *broker, struct msg *msg, struct ticket *ticke
     size_t n = subs_match(broker->subs, topic, &matches, &cut);
     for (size_t i = 0; i < n; i++) {
         struct session *session = matches[i].session;
-        if (!router_may(broker, session->who, ACL_READ, topic)) {
+        if (!may_receive(broker, &matches[i], topic)) {
             continue;
         }
         enum offer offer = session_offer(&broker->sessions, session, msg, matches[i].qos, false, ticket);

@@ -45,6 +45,12 @@ struct session *session_find(struct sessions *sessions, const char *client_id)
     return session;
 }
 
+void session_rights_changed(struct session *session)
+{
+    session->rights++;
+    session->rights += session->rights == 0;
+}
+
 struct session *session_new(struct sessions *sessions, const char *client_id, struct principal *who,
                             bool clean)
 {
@@ -59,6 +65,7 @@ struct session *session_new(struct sessions *sessions, const char *client_id, st
     session->client_id = name;
     session->who = who ? principal_ref(who) : NULL;
     session->clean = clean;
+    session_rights_changed(session);
     HASH_ADD_KEYPTR(hh, sessions->by_id, session->client_id, strlen(session->client_id), session);
     if (!session->hh.tbl) {
         principal_unref(session->who);
@@ -130,6 +137,7 @@ void session_attach(struct sessions *sessions, struct session *session, struct p
         principal_unref(session->who);
         session->who = who;
     }
+    session_rights_changed(session);
     session->resend = 0;
     session->progress = true; /* until it shows otherwise */
     session->acked = true;

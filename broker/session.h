@@ -37,6 +37,7 @@ struct session {
     uint64_t number; /* never used again: names it where a pointer could dangle */
     char *client_id;
     struct principal *who; /* the one connected now or last: its rights count for deliveries; a reference */
+    uint32_t rights;       /* another number whenever these may have changed; never 0 */
     struct peer *peer;     /* NULL: offline */
     bool clean;            /* ends with its connection [MQTT-3.1.2-6] */
     bool gone;             /* destroyed; it is there only as long as its subscriptions are being removed */
@@ -112,6 +113,9 @@ void session_destroy(struct sessions *sessions, struct session *session);
 /* Goes on removing the subscriptions of sessions that are gone, at most that many places of the tree. True
  * when there is nothing left to do. */
 bool sessions_bury(struct sessions *sessions, size_t places);
+
+/* What was found out of its rights counts no more: another principal, another policy. */
+void session_rights_changed(struct session *session);
 
 /* A peer comes: what was sent and not acknowledged will be re-sent, in order, with DUP [MQTT-4.4.0-1]. */
 void session_attach(struct sessions *sessions, struct session *session, struct peer *peer,

@@ -19,6 +19,8 @@ struct slot {
     struct session *session;
     struct sub *sub;
     uint8_t qos;
+    bool reads_all;  /* as long as... */
+    uint32_t rights; /* ...session->rights is this; 0: nobody has asked */
 };
 
 struct sub_node {
@@ -180,7 +182,7 @@ int subs_add(struct subs *subs, struct session *session, struct slice filter, ui
     }
     mem_hold(SUB_BYTES);
     *sub = (struct sub){node, node->count, session->sub_count};
-    node->slots[node->count++] = (struct slot){session, sub, qos};
+    node->slots[node->count++] = (struct slot){.session = session, .sub = sub, .qos = qos};
     session->subs[session->sub_count++] = sub;
     node->node.uses++;
     subs->count++;
@@ -245,12 +247,34 @@ void subs_remove_all(struct subs *subs, struct session *session)
     subs_remove_some(subs, session, &places);
 }
 
+void subs_reads(struct sub *sub, bool all)
+{
+    struct slot *slot = &sub->node->slots[sub->place];
+    slot->reads_all = all;
+    slot->rights = slot->session->rights;
+}
+
+size_t subs_filter(const struct sub *sub, uint8_t *buf, size_t size)
+{
+    return tree_topic(&sub->node->node, buf, size);
+}
+
+static enum reads slot_reads(const struct slot *slot)
+{
+    return slot->rights != slot->session->rights ? READS_UNKNOWN : slot->reads_all ? READS_ALL : READS_SOME;
+}
+
 static void add_match(struct subs *subs, const struct slot *slot)
 {
     struct session *session = slot->session;
+    enum reads reads = slot_reads(slot);
     if (session->match_stamp == subs->stamp) {
         struct match *known = &subs->matches[session->match_index];
         known->qos = slot->qos > known->qos ? slot->qos : known->qos;
+        if (reads > known->reads) {
+            known->reads = (uint8_t)reads;
+            known->sub = slot->sub;
+        }
         return;
     }
     if (subs->match_count == subs->match_cap) {
@@ -265,7 +289,7 @@ static void add_match(struct subs *subs, const struct slot *slot)
     }
     session->match_stamp = subs->stamp;
     session->match_index = (uint32_t)subs->match_count;
-    subs->matches[subs->match_count++] = (struct match){session, slot->qos};
+    subs->matches[subs->match_count++] = (struct match){session, slot->sub, slot->qos, (uint8_t)reads};
 }
 
 static void add_all(struct subs *subs, const struct sub_node *node)
@@ -323,7 +347,7 @@ void subs_each(struct session *session, void (*fn)(void *arg, struct slice filte
     uint8_t *buf = malloc(most);
     for (uint32_t i = 0; buf && i < session->sub_count; i++) {
         const struct sub *sub = session->subs[i];
-        size_t n = tree_topic(&sub->node->node, buf, most);
+        size_t n = subs_filter(sub, buf, most);
         fn(arg, slice_of(buf, n), sub->node->slots[sub->place].qos);
     }
     free(buf);

@@ -14,9 +14,19 @@
 struct subs;
 struct sub; /* one subscription; a session keeps an array of pointers to its own */
 
+/* Whether the session may read all that one of its matching subscriptions matches. An answer counts as long
+ * as session->rights is what it was. */
+enum reads {
+    READS_SOME,    /* not all: each message is to be asked for */
+    READS_UNKNOWN, /* nobody has asked: see subs_reads() */
+    READS_ALL,
+};
+
 struct match {
     struct session *session;
+    struct sub *sub; /* READS_UNKNOWN: one that nobody has asked for */
     uint8_t qos;
+    uint8_t reads;
 };
 
 /* NULL without memory. */
@@ -39,6 +49,11 @@ size_t subs_match(struct subs *subs, struct slice topic, const struct match **ou
 /* What the last match cost: nodes and subscriptions that it looked at. A client can make it dear for
  * everybody, with a filter for each mixture of '+' and names, so the turns of the loop are counted by it. */
 size_t subs_visits(const struct subs *subs);
+
+/* Notes for the next matches whether the session may read all that this subscription matches. */
+void subs_reads(struct sub *sub, bool all);
+/* The filter, written into buf; 0: it is longer than size. */
+size_t subs_filter(const struct sub *sub, uint8_t *buf, size_t size);
 
 /* Calls fn for each subscription of the session, with its whole filter. */
 void subs_each(struct session *session, void (*fn)(void *arg, struct slice filter, uint8_t qos), void *arg);

@@ -244,6 +244,7 @@ static void end_rights(struct broker *broker, struct passwords **before)
     conn_each(broker, end_if_changed, before);
     struct session *session, *next;
     HASH_ITER(hh, broker->sessions.by_id, session, next) {
+        session_rights_changed(session);
         session_sweep(&broker->sessions, session, not_readable, broker);
     }
 }

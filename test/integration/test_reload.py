@@ -130,6 +130,44 @@ def test_changed_acl(start):
     client.expect_nothing()
 
 
+def test_changed_acl_of_what_was_wholly_allowed(start):
+    """A subscription is asked for once, where all that it matches may be read; each reload asks again."""
+    broker = start("acl_file {dir}/acl\n", files={"acl": "topic readwrite #\n"})
+    writer, client, kept = broker.connect("writer"), broker.connect("c"), broker.connect("kept", clean=False)
+    for one in (client, kept):
+        one.subscribe(("a/+", 1), ("a/x", 0), ("b", 1))
+    for rules, readable in (("topic readwrite #\n", "a/x a/y b"), ("topic readwrite #\ntopic deny a/x\n", "a/y b"),
+                            ("topic write #\ntopic read a/x\n", "a/x"), ("topic write #\npattern read a/%c\n", ""),
+                            ("topic readwrite #\n", "a/x a/y b")):
+        broker.write("acl", rules)
+        broker.reload()
+        for topic in ("a/x", "a/y", "b"):
+            writer.publish(topic, rules, 1)
+        for topic in readable.split():
+            client.expect_message(topic, rules)
+            kept.expect_message(topic, rules)
+        client.expect_nothing()
+        kept.expect_nothing()
+
+
+def test_rights_of_another_listener(start):
+    """A kept session that comes back by a listener with other rules has those."""
+    broker = start("per_listener_settings true\nlistener {tcp} 127.0.0.1\nallow_anonymous true\nacl_file {dir}/all\n"
+                   "listener {tcp2} 127.0.0.1\nallow_anonymous true\nacl_file {dir}/some\n",
+                   files={"all": "topic readwrite #\n", "some": "topic readwrite open/#\n"})
+    writer = broker.connect("writer")
+    for port, count in (("tcp", 2), ("tcp2", 1), ("tcp", 2)):
+        client = broker.connect("c", port, clean=False)
+        client.subscribe(("#", 1))
+        writer.publish("secret/x", "1", 1)
+        writer.publish("open/x", "2", 1)
+        if count == 2:
+            client.expect_message("secret/x", "1")
+        client.expect_message("open/x", "2")
+        client.expect_nothing()
+        client.disconnect()
+
+
 def test_changed_listeners_need_a_restart(start):
     broker = start()
     client = broker.connect("c")

@@ -86,6 +86,38 @@ static void asks_for_the_right_of_each_reader(void **unused)
     principal_unref(own);
 }
 
+/* What was found out of a subscription counts until the rights of its session change. */
+static void asks_again_when_rights_change(void **unused)
+{
+    (void)unused;
+    struct principal *who = principal_new();
+    who->client_id = strdup("who");
+    use_acl("topic read a/#\n");
+    struct session *s = session_new(&rig.broker.sessions, "who", who, false);
+    subs_add(rig.broker.subs, s, slice_str("a/+"), 1);
+    subs_add(rig.broker.subs, s, slice_str("+/b"), 1);
+    publish("a/x", "x", 1, false);
+    publish("a/b", "x", 1, false);
+    publish("c/b", "x", 1, false);
+    assert_int_equal(s->queue.count, 2);
+    use_acl("topic read a/#\ntopic deny a/x\n");
+    session_rights_changed(s);
+    publish("a/x", "x", 1, false);
+    assert_int_equal(s->queue.count, 2);
+    publish("a/y", "x", 1, false);
+    publish("a/b", "x", 1, false);
+    assert_int_equal(s->queue.count, 4);
+    use_acl("topic read +/b\n");
+    session_rights_changed(s);
+    publish("a/b", "x", 1, false);
+    publish("c/b", "x", 1, false);
+    publish("a/x", "x", 1, false);
+    assert_int_equal(s->queue.count, 6);
+    acl_unref(rig.door.acl);
+    rig.door.acl = NULL;
+    principal_unref(who);
+}
+
 static void takes_note_of_pressure(void **unused)
 {
     (void)unused;
@@ -141,6 +173,7 @@ int main(void)
         T(everybody_gets_a_reference),
         T(keeps_what_is_retained),
         T(asks_for_the_right_of_each_reader),
+        T(asks_again_when_rights_change),
         T(takes_note_of_pressure),
         D(a_ticket_is_closed_by_what_it_is_made_of),
         D(publishing_now_waits_for_nothing),

@@ -406,6 +406,42 @@ static void one_filter_may_have_very_many_sessions(void **unused)
     free(many);
 }
 
+/* Of several matching subscriptions the one that says most counts, until the rights change. */
+static void knows_what_may_be_read(void **unused)
+{
+    (void)unused;
+    const struct match *m;
+    uint8_t buf[8];
+    struct session a = {.rights = 1};
+    add(&a, "a/#", 0);
+    add(&a, "a/+", 1);
+    assert_int_equal(match("a/b", &m), 1);
+    assert_int_equal(m[0].reads, READS_UNKNOWN);
+    struct sub *first = m[0].sub;
+    subs_reads(first, false);
+    match("a/b", &m);
+    assert_int_equal(m[0].reads, READS_UNKNOWN); /* of the other one */
+    assert_ptr_not_equal(m[0].sub, first);
+    subs_reads(m[0].sub, true);
+    match("a/b", &m);
+    assert_int_equal(m[0].reads, READS_ALL);
+    assert_int_equal(m[0].qos, 1);
+    subs_reads(first, false);
+    a.rights++;
+    match("a/b", &m);
+    assert_int_equal(m[0].reads, READS_UNKNOWN);
+    assert_int_equal(subs_filter(m[0].sub, buf, sizeof buf), 3);
+    assert_memory_equal(buf, "a/", 2);
+    assert_int_equal(subs_filter(m[0].sub, buf, 2), 0);
+    drop(&a, "a/+");
+    add(&a, "a/+", 1); /* a new one knows nothing */
+    match("a/b", &m);
+    subs_reads(m[0].sub, false);
+    match("a/b", &m);
+    assert_int_equal(m[0].reads, READS_UNKNOWN);
+    subs_remove_all(subs, &a);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -419,6 +455,7 @@ int main(void)
         T(forgets_wildcards_that_are_gone),
         T(says_when_a_topic_has_too_many_levels),
         T(tells_the_subscriptions_of_a_session),
+        T(knows_what_may_be_read),
         T(agrees_with_a_plain_list),
         T(one_session_may_have_very_many_filters),
         T(one_filter_may_have_very_many_sessions),
