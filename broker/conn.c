@@ -122,6 +122,7 @@ void conn_leave_session(struct conn *conn)
     if (!session) {
         return;
     }
+    subscribe_forget(conn);
     conn->session = NULL;
     session_detach(&conn->broker->sessions, session, loop_now(conn->broker->loop));
     if (session->clean) {
@@ -178,6 +179,10 @@ static void conn_timeout(void *arg)
 {
     struct conn *conn = arg;
     struct broker *broker = conn->broker;
+    if (conn->asking) { /* it is not listened to now */
+        timer_start(broker->loop, &conn->timer, LAST_PACKETS_MS);
+        return;
+    }
     if (conn->broken) {
         conn_fail(conn, CONN_BROKEN);
         return;

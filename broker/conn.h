@@ -41,6 +41,7 @@ struct conn {
     struct timer timer; /* handshake and CONNECT deadline, then keep alive */
     struct msg *will;   /* published when it ends without DISCONNECT [MQTT-3.1.2-8]; a reference */
     struct outq out;
+    struct asking *asking; /* a SUBSCRIBE or UNSUBSCRIBE that takes more than a turn (on_subscribe.c) */
 
     uint8_t *input; /* what was read and not parsed yet, NULL: nothing */
     uint32_t input_at, input_size;
@@ -82,6 +83,9 @@ void conn_hold_greetings(struct broker *broker, bool hold);
 
 /* Its CONNECT was accepted, or it is gone: it takes no more of the room for large ones. */
 void conn_greeted(struct conn *conn);
+
+/* Its packet needs another turn (conn->asking); nothing else of it is parsed before. */
+void conn_again(struct conn *conn);
 
 /* The rest of the input may be parsed again (the verdict is in, the pause is over). */
 void conn_resume(struct conn *conn);

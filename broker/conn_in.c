@@ -49,7 +49,7 @@ static bool deaf(const struct conn *conn)
 static bool may_parse(const struct conn *conn)
 {
     return ((conn->state == CONN_GREETING && !conn->broker->greetings_wait) || conn->state == CONN_UP) &&
-           !conn->paused && !deaf(conn);
+           !conn->paused && !conn->asking && !deaf(conn);
 }
 
 /* Whether this turn has done enough for this connection, or for all. */
@@ -65,18 +65,31 @@ void conn_want_input(struct conn *conn)
     }
 }
 
+/* conn_work() is called in the next turn. */
+static void work_next_turn(struct conn *conn)
+{
+    if (!conn->resume.scheduled) {
+        conn->resume.list = &conn->broker->resume;
+        peer_wake(&conn->resume);
+    }
+    defer_call(conn->broker->loop, &conn->broker->next_turn);
+}
+
 /* Parsing stops; it goes on in the next turn, or, when the connection may not parse now, with conn_resume().
  */
 static void rest_input(struct conn *conn)
 {
     conn->input_rests = true;
     if (may_parse(conn)) {
-        if (!conn->resume.scheduled) {
-            conn->resume.list = &conn->broker->resume;
-            peer_wake(&conn->resume);
-        }
-        defer_call(conn->broker->loop, &conn->broker->next_turn);
+        work_next_turn(conn);
     }
+    conn_want_input(conn);
+}
+
+void conn_again(struct conn *conn)
+{
+    conn->input_rests = true;
+    work_next_turn(conn);
     conn_want_input(conn);
 }
 
@@ -322,12 +335,29 @@ void conn_readable(void *owner)
     }
 }
 
+/* While it was not listened to no time has passed for it. */
+static void go_on_asking(struct conn *conn)
+{
+    subscribe_work(conn);
+    if (!conn->asking && conn->state == CONN_UP) {
+        conn->last_input = loop_now(conn->broker->loop);
+        if (conn->broken) {
+            timer_start(conn->broker->loop, &conn->timer, LAST_PACKETS_MS);
+        }
+        conn_resume(conn);
+    }
+}
+
 /* The next turn has come for input that rests. */
 void conn_work(struct peer *resume)
 {
     struct conn *conn = (struct conn *)((char *)resume - offsetof(struct conn, resume));
     if (conn->state == CONN_DEAD) {
         peer_wake(&conn->peer); /* to be freed, now that it is on no other list */
+        return;
+    }
+    if (conn->asking) {
+        go_on_asking(conn);
         return;
     }
     if (!may_parse(conn) || !conn->input_rests) {

@@ -9,6 +9,8 @@
 
 #define CONN_BROKEN "its connection is broken" /* when the transport knows no better reason */
 
+enum { LAST_PACKETS_MS = 5000 }; /* for parsing what came before the other end went */
+
 /* conn.c: takes everything from it but its memory; and its memory, at the end of a turn. */
 void conn_die(struct conn *conn);
 void conn_free(struct conn *conn);

@@ -5,10 +5,7 @@
 #include "broker/conn_io.h"
 #include "broker/dispatch.h"
 
-enum {
-    FLUSH_ROUNDS = 4,       /* windows written to one connection in one turn */
-    LAST_PACKETS_MS = 5000, /* for parsing what came before the other end went */
-};
+enum { FLUSH_ROUNDS = 4 }; /* windows written to one connection in one turn */
 
 void conn_answer(struct conn *conn, const uint8_t *bytes, size_t n)
 {

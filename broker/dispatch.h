@@ -29,5 +29,8 @@ void on_subscribe(struct conn *conn, uint8_t flags, struct slice body);
  * when there are none, or not now: then it has seen to it that the connection is flushed again. */
 bool subscribe_go_on(struct conn *conn);
 void on_unsubscribe(struct conn *conn, uint8_t flags, struct slice body);
+/* Goes on with one that a turn was not enough for (conn->asking); and gives it up. */
+void subscribe_work(struct conn *conn);
+void subscribe_forget(struct conn *conn);
 
 #endif

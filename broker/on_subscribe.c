@@ -1,58 +1,126 @@
 /*
  * on_subscribe.c - SUBSCRIBE and UNSUBSCRIBE.
  *
- * The filters of one packet are handled as a sequence with one answer [MQTT-3.8.4-4]. Then come the retained
- * messages, filter by filter, as long as the client has room and the turn has time; what is left is owed to
- * the session (session_owed.h) and goes on when the client has taken what it got, on this connection or the
- * next. So a thousand filters over a hundred thousand retained messages neither fill the memory nor stop the
- * loop. Answers leave before messages, so they follow the SUBACK on the wire.
+ * The filters of one packet are handled as a sequence with one answer [MQTT-3.8.4-4]. A great many of them
+ * take several turns of the loop (struct asking), in which nothing else of that client is parsed: the order
+ * of its packets stays, and the others have their turns. Then come the retained messages, filter by filter,
+ * as long as the client has room and the turn has time; what is left is owed to the session (session_owed.h)
+ * and goes on when the client has taken what it got, on this connection or the next. So a thousand filters
+ * over a hundred thousand retained messages neither fill the memory nor stop the loop. Answers leave before
+ * messages, so they follow the SUBACK on the wire.
  */
 #include "broker/dispatch.h"
 #include "broker/log.h"
+#include "broker/mem.h"
 #include "broker/router.h"
 #include "broker/session_owed.h"
 #include "broker/topic.h"
 #include <stdlib.h>
 
-enum { MOST_FILTERS = 60000 }; /* of one packet: their SUBACK still fits the output window */
+enum {
+    CODES_AT = PACKET_MAX_HEADER + 2, /* in the room for a SUBACK */
+    MOST_FILTERS = 60000,             /* of one packet: their SUBACK still fits the output window */
+    FILTER_VISITS = 16,               /* what a filter costs at least, in places looked at */
+    BYTE_VISITS = 2,               /* and for each byte: a level that is made is dear, and may be as short */
+    MOST_VISITS = TURN_VISITS / 2, /* for such packets: the rest of the turn is for those who publish */
+    LEAST_VISITS = 2000,           /* that each of them gets, also in a turn that is full */
+};
 
-/* Puts mount_point before the filter, into buf of 65535 bytes; NULL p when it gets too long. */
-static struct slice mounted(const char *mount, struct slice filter, uint8_t *buf)
+enum denial { NO_RIGHT, MEMORY_LIMIT, NO_MEMORY, TOO_LONG, DENIALS };
+
+/* A SUBSCRIBE or UNSUBSCRIBE under way; on the stack, unless it takes more than a turn. */
+struct asking {
+    struct packet_filters filters; /* those still to do */
+    struct slice all;              /* all of them: in the packet; when that is gone, in bytes */
+    uint32_t done;
+    struct owed *owed; /* SUBSCRIBE: the retained messages of those that were granted */
+    uint8_t *buf; /* SUBSCRIBE: room for the SUBACK, codes at the end; then for a filter with mount_point */
+    struct slice mount; /* mount_point, in buf: a reload may come */
+    bool any_denied;
+    uint32_t denied[DENIALS], first_denied[DENIALS]; /* how many, and where in all the first of them is */
+    uint8_t bytes[];
+};
+
+/* Of the SUBACK in buf. */
+static size_t suback_room(const struct packet_filters *filters)
 {
-    if (!mount) {
-        return filter;
-    }
-    size_t n = strlen(mount);
-    if (n + filter.n > UINT16_MAX) {
-        return slice_of(NULL, 0);
-    }
-    memcpy(buf, mount, n);
-    memcpy(buf + n, filter.p, filter.n);
-    return slice_of(buf, n + filter.n);
+    return filters->with_qos ? CODES_AT + filters->count : 0;
 }
 
-/* The return code for one filter [MQTT-3.8.4-5]. */
-static uint8_t subscribe_one(struct conn *conn, struct slice filter, uint8_t qos)
+/* The filter behind its mount_point; NULL p when it gets too long. */
+static struct slice mounted(const struct asking *asking, struct slice filter)
+{
+    if (asking->mount.n == 0) {
+        return filter;
+    }
+    size_t n = asking->mount.n + filter.n;
+    if (n > UINT16_MAX) {
+        return slice_of(NULL, 0);
+    }
+    memcpy(asking->buf + suback_room(&asking->filters) + asking->mount.n, filter.p, filter.n);
+    return slice_of(asking->mount.p, n);
+}
+
+static uint8_t deny(struct asking *asking, enum denial why, struct slice filter)
+{
+    asking->any_denied = true;
+    if (asking->denied[why]++ == 0) {
+        asking->first_denied[why] = (uint32_t)(filter.p - 2 - asking->all.p); /* its length is before it */
+    }
+    return SUBACK_FAILURE;
+}
+
+/* One line for a packet, or a client could fill the disk with them. */
+static void say_denied(const struct conn *conn, const struct asking *asking, enum denial why)
+{
+    static const char *const reasons[DENIALS] = {
+        [NO_RIGHT] = "",
+        [MEMORY_LIMIT] = ": memory_limit is reached",
+        [NO_MEMORY] = ": out of memory",
+        [TOO_LONG] = ": with mount_point it is too long",
+    };
+    uint32_t at = asking->first_denied[why];
+    struct packet_filters from = {.rest = slice_of(asking->all.p + at, asking->all.n - at)};
+    struct slice filter;
+    uint8_t unused;
+    packet_next_filter(&from, &filter, &unused);
+    char more[32] = "";
+    if (asking->denied[why] > 1) {
+        snprintf(more, sizeof more, " and %u more", asking->denied[why] - 1);
+    }
+    log_write(why == NO_MEMORY ? LOG_T_ERROR : LOG_T_NOTICE, "Denied SUBSCRIBE from %s to '%.*s%.*s'%s%s.",
+              conn_name(conn), SLICE_ARG(asking->mount), SLICE_ARG(filter), more, reasons[why]);
+}
+
+/* The return code for one filter [MQTT-3.8.4-5]; whole: with its mount_point. */
+static uint8_t subscribe_one(struct conn *conn, struct asking *asking, struct slice filter,
+                             struct slice whole, uint8_t qos)
 {
     struct broker *broker = conn->broker;
-    if (!router_may(broker, conn->who, ACL_SUBSCRIBE, filter)) {
-        log_write(LOG_T_NOTICE, "Denied SUBSCRIBE from %s to '%.*s'.", conn_name(conn), SLICE_ARG(filter));
-        return SUBACK_FAILURE;
+    if (!whole.p) {
+        return deny(asking, TOO_LONG, filter);
     }
-    if (broker_memory_full(broker, filter.n, MEMORY_TO_KEEP) &&
-        !subs_has(broker->subs, conn->session, filter)) {
-        log_write(LOG_T_NOTICE, "Denied SUBSCRIBE from %s to '%.*s': memory_limit is reached.",
-                  conn_name(conn), SLICE_ARG(filter));
-        return SUBACK_FAILURE;
+    if (!router_may(broker, conn->who, ACL_SUBSCRIBE, whole)) {
+        return deny(asking, NO_RIGHT, filter);
+    }
+    if (broker_memory_full(broker, whole.n, MEMORY_TO_KEEP) &&
+        !subs_has(broker->subs, conn->session, whole)) {
+        return deny(asking, MEMORY_LIMIT, filter);
     }
     uint8_t max = (uint8_t)conn_door(conn)->config->max_qos;
     qos = qos > max ? max : qos;
-    if (subs_add(broker->subs, conn->session, filter, qos) < 0) {
-        log_write(LOG_T_ERROR, "Out of memory for a subscription of %s.", conn_name(conn));
-        return SUBACK_FAILURE;
+    if (subs_add(broker->subs, conn->session, whole, qos) < 0) {
+        return deny(asking, NO_MEMORY, filter);
     }
-    log_write(LOG_T_SUBSCRIBE, "%s %d %.*s", conn_name(conn), qos, SLICE_ARG(filter));
+    log_write(LOG_T_SUBSCRIBE, "%s %d %.*s", conn_name(conn), qos, SLICE_ARG(whole));
     return qos;
+}
+
+static void unsubscribe_one(struct conn *conn, struct slice whole)
+{
+    if (whole.p && subs_remove(conn->broker->subs, conn->session, whole)) {
+        log_write(LOG_T_UNSUBSCRIBE, "%s %.*s", conn_name(conn), SLICE_ARG(whole));
+    }
 }
 
 /* A kept session's answer waits until the change is stored. */
@@ -83,10 +151,12 @@ bool subscribe_go_on(struct conn *conn)
     }
     struct slice filter;
     uint8_t qos;
-    if (!packet_next_filter(&owed->filters, &filter, &qos)) {
-        owed_done(session);
-    } else if (subs_has(broker->subs, session, filter)) { /* it may have been unsubscribed meanwhile */
+    if (packet_next_filter(&owed->filters, &filter, &qos) &&
+        subs_has(broker->subs, session, filter)) { /* it may have been unsubscribed meanwhile */
         router_send_retained(broker, session, filter, qos);
+    }
+    if (owed->filters.rest.n == 0) {
+        owed_done(session);
     }
     return true;
 }
@@ -98,60 +168,176 @@ static void owe(struct conn *conn, struct owed *owed, struct ticket *ticket)
     }
 }
 
-static void answer_subscribe(struct conn *conn, const struct packet_filters *filters, uint8_t *answer,
-                             uint32_t room, struct owed *owed)
+/* ---- the filters of one packet, in as many turns as they need ---- */
+
+static void answer_subscribe(struct conn *conn, struct asking *asking)
 {
-    uint8_t *codes = answer + room - filters->count;
+    uint32_t count = asking->filters.count;
+    uint8_t *codes = asking->buf + CODES_AT;
     uint8_t head[PACKET_MAX_HEADER + 2];
-    size_t n = packet_put_header(head, PKT_SUBACK << 4, 2 + filters->count);
-    packet_put_u16(head + n, filters->id); /* [MQTT-3.8.4-2] */
+    size_t n = packet_put_header(head, PKT_SUBACK << 4, 2 + count);
+    packet_put_u16(head + n, asking->filters.id); /* [MQTT-3.8.4-2] */
     n += 2;
     memcpy(codes - n, head, n);
     struct ticket *ticket = stored(conn, CHANGE_SUBSCRIBE);
-    if (outq_hold(&conn->out, ticket, OUTQ_ANY, conn->id, codes - n, n + filters->count) < 0) {
-        owed_free(owed);
+    if (outq_hold(&conn->out, ticket, OUTQ_ANY, conn->id, codes - n, n + count) < 0) {
         conn_fail(conn, "out of memory for a SUBACK");
     } else {
         peer_wake(&conn->peer);
-        owe(conn, owed, ticket);
+        owe(conn, asking->owed, ticket);
+        asking->owed = NULL;
     }
     ticket_unref(ticket);
 }
 
-static void subscribe_all(struct conn *conn, const struct packet_filters *filters)
+static void answer_unsubscribe(struct conn *conn, uint16_t id)
 {
-    const char *mount = conn_door(conn)->config->mount_point;
-    uint32_t room = PACKET_MAX_HEADER + 2 + filters->count;
-    uint8_t *answer = malloc(room + (mount ? UINT16_MAX : 0));
-    if (!answer) {
-        conn_fail(conn, "out of memory for a SUBACK");
-        return;
-    }
-    struct owed *owed = owed_new(filters->rest.n + (mount ? filters->count * strlen(mount) : 0));
-    uint8_t *codes = answer + room - filters->count;
-    uint8_t *buf = answer + room;
-    struct packet_filters walk = *filters;
+    struct ticket *ticket = stored(conn, CHANGE_UNSUBSCRIBE);
+    conn_answer_held(conn, ticket, OUTQ_ANY, PKT_UNSUBACK,
+                     id); /* also where nothing was removed [MQTT-3.10.4-5] */
+    ticket_unref(ticket);
+}
+
+/* False: the turn was not enough. */
+static bool do_filters(struct conn *conn, struct asking *asking)
+{
+    struct broker *broker = conn->broker;
+    struct packet_filters *filters = &asking->filters;
+    size_t least = broker->turn_visits + LEAST_VISITS;
+    size_t most = least > MOST_VISITS ? least : MOST_VISITS;
     struct slice filter;
     uint8_t qos;
-    for (uint32_t i = 0; packet_next_filter(&walk, &filter, &qos); i++) {
-        struct slice whole = mounted(mount, filter, buf);
-        codes[i] = whole.p ? subscribe_one(conn, whole, qos) : SUBACK_FAILURE;
-        if (owed && codes[i] != SUBACK_FAILURE) {
-            owed_put(owed, whole, codes[i]);
+    while (broker->turn_visits < most && packet_next_filter(filters, &filter, &qos)) {
+        struct slice whole = mounted(asking, filter);
+        if (filters->with_qos) {
+            uint8_t code = subscribe_one(conn, asking, filter, whole, qos);
+            asking->buf[CODES_AT + asking->done++] = code;
+            if (asking->owed && code != SUBACK_FAILURE) {
+                owed_put(asking->owed, whole, code);
+            }
+        } else {
+            unsubscribe_one(conn, whole);
+        }
+        broker->turn_visits += FILTER_VISITS + BYTE_VISITS * filter.n;
+    }
+    return filters->rest.n == 0;
+}
+
+/* All were done, or it ends with its connection. */
+static void asking_over(const struct conn *conn, struct asking *asking)
+{
+    for (enum denial why = 0; asking->any_denied && why < DENIALS; why++) {
+        if (asking->denied[why] > 0) {
+            say_denied(conn, asking, why);
         }
     }
-    answer_subscribe(conn, filters, answer, room, owed);
-    free(answer);
-    while (conn->state == CONN_UP && subscribe_go_on(conn)) {
+    owed_free(asking->owed);
+    free(asking->buf);
+}
+
+static void answer(struct conn *conn, struct asking *asking)
+{
+    bool with_qos = asking->filters.with_qos;
+    if (with_qos) {
+        answer_subscribe(conn, asking);
+    } else {
+        answer_unsubscribe(conn, asking->filters.id);
+    }
+    asking_over(conn, asking);
+    while (with_qos && conn->state == CONN_UP && subscribe_go_on(conn)) {
+    }
+}
+
+static size_t kept_size(const struct asking *asking)
+{
+    return sizeof *asking + asking->all.n + suback_room(&asking->filters);
+}
+
+/* It goes on in the next turn, when the packet is not there any more. */
+static void keep(struct conn *conn, struct asking *asking)
+{
+    struct asking *kept = malloc(sizeof *kept + asking->all.n);
+    if (!kept) {
+        asking_over(conn, asking);
+        conn_fail(conn, "out of memory for a packet with many filters");
+        return;
+    }
+    *kept = *asking;
+    memcpy(kept->bytes, asking->all.p, asking->all.n);
+    kept->all.p = kept->bytes;
+    kept->filters.rest.p = kept->bytes + (asking->filters.rest.p - asking->all.p);
+    mem_hold(kept_size(kept));
+    conn->asking = kept;
+    conn_again(conn);
+}
+
+static void drop_kept(struct asking *kept)
+{
+    mem_drop(kept_size(kept));
+    free(kept);
+}
+
+void subscribe_work(struct conn *conn)
+{
+    struct asking *kept = conn->asking;
+    if (!do_filters(conn, kept)) {
+        conn_again(conn);
+        return;
+    }
+    conn->asking = NULL;
+    answer(conn, kept);
+    drop_kept(kept);
+}
+
+void subscribe_forget(struct conn *conn)
+{
+    struct asking *kept = conn->asking;
+    if (kept) {
+        conn->asking = NULL;
+        asking_over(conn, kept);
+        drop_kept(kept);
+    }
+}
+
+/* Room for the answer and for mounted(). */
+static bool make_room(struct asking *asking, struct slice mount)
+{
+    size_t room = suback_room(&asking->filters), size = room + (mount.n ? mount.n + UINT16_MAX : 0);
+    if (size == 0) {
+        return true;
+    }
+    asking->buf = malloc(size);
+    if (asking->buf && mount.n > 0) {
+        asking->mount = slice_of(memcpy(asking->buf + room, mount.p, mount.n), mount.n);
+    }
+    return asking->buf;
+}
+
+static void ask(struct conn *conn, const struct packet_filters *filters)
+{
+    struct slice mount = slice_str(conn_door(conn)->config->mount_point);
+    struct asking asking = {.filters = *filters, .all = filters->rest};
+    if (!make_room(&asking, mount)) {
+        conn_fail(conn, "out of memory for %s", filters->with_qos ? "a SUBACK" : "an UNSUBSCRIBE");
+        return;
+    }
+    if (filters->with_qos) { /* without memory for it the answer comes all the same (owe) */
+        asking.owed = owed_new(filters->rest.n + filters->count * mount.n);
+    }
+    if (do_filters(conn, &asking)) {
+        answer(conn, &asking);
+    } else {
+        keep(conn, &asking);
     }
 }
 
 static bool too_deep(const struct conn *conn, struct packet_filters filters)
 {
+    uint32_t most = conn->broker->config->max_topic_levels;
     struct slice filter;
     uint8_t qos;
     while (packet_next_filter(&filters, &filter, &qos)) {
-        if (topic_levels(filter) > conn->broker->config->max_topic_levels) {
+        if (filter.n >= most && topic_levels(filter) > most) { /* a short one need not be counted */
             return true;
         }
     }
@@ -170,7 +356,7 @@ void on_subscribe(struct conn *conn, uint8_t flags, struct slice body)
         conn_violation(conn, "SUBSCRIBE", reason);
         return;
     }
-    subscribe_all(conn, &filters);
+    ask(conn, &filters);
 }
 
 void on_unsubscribe(struct conn *conn, uint8_t flags, struct slice body)
@@ -181,24 +367,5 @@ void on_unsubscribe(struct conn *conn, uint8_t flags, struct slice body)
         conn_violation(conn, "UNSUBSCRIBE", packet_error_text(error));
         return;
     }
-    const char *mount = conn_door(conn)->config->mount_point;
-    uint8_t *buf = mount ? malloc(UINT16_MAX) : NULL;
-    if (mount && !buf) {
-        conn_fail(conn, "out of memory for an UNSUBSCRIBE");
-        return;
-    }
-    struct packet_filters walk = filters;
-    struct slice filter;
-    uint8_t unused;
-    while (packet_next_filter(&walk, &filter, &unused)) {
-        struct slice whole = mounted(mount, filter, buf);
-        if (whole.p && subs_remove(conn->broker->subs, conn->session, whole)) {
-            log_write(LOG_T_UNSUBSCRIBE, "%s %.*s", conn_name(conn), SLICE_ARG(whole));
-        }
-    }
-    free(buf);
-    struct ticket *ticket = stored(conn, CHANGE_UNSUBSCRIBE);
-    conn_answer_held(conn, ticket, OUTQ_ANY, PKT_UNSUBACK,
-                     filters.id); /* also where nothing was removed [MQTT-3.10.4-5] */
-    ticket_unref(ticket);
+    ask(conn, &filters);
 }

@@ -101,40 +101,269 @@ static void unsubscribing_ends_delivery(void **unused)
     EXPECT(c, "\xB0\x02\0\2"); /* also where there was nothing [MQTT-3.10.4-5] */
 }
 
-/* A SUBSCRIBE with that many filters of so many levels, which have nothing in common. */
-static void send_many(struct client *c, int filters, int levels)
+/* SUBSCRIBE (0x82) or UNSUBSCRIBE (0xA2) with that many filters of so many levels, which have nothing in
+ * common. */
+static void send_filters(struct client *c, uint8_t first, int filters, int levels)
 {
-    size_t each = 2 + 6 + 2 * (size_t)(levels - 1) + 1;
+    size_t text = 6 + 2 * (size_t)(levels - 1), each = 2 + text + (first == 0x82);
     uint8_t *p = malloc(16 + each * (size_t)filters);
-    size_t n = packet_put_header(p, 0x82, (uint32_t)(2 + each * (size_t)filters));
+    size_t n = packet_put_header(p, first, (uint32_t)(2 + each * (size_t)filters));
     packet_put_u16(p + n, 1);
     n += 2;
     for (int i = 0; i < filters; i++, n += each) {
-        packet_put_u16(p + n, (uint16_t)(each - 3));
+        packet_put_u16(p + n, (uint16_t)text);
         snprintf((char *)p + n + 2, 7, "%06d", i);
         for (int k = 1; k < levels; k++) {
             memcpy(p + n + 8 + 2 * (k - 1), "/x", 2);
         }
-        p[n + each - 1] = 0;
+        if (first == 0x82) {
+            p[n + each - 1] = 0;
+        }
     }
     client_send(c, p, n);
     free(p);
 }
 
+static void send_many(struct client *c, int filters, int levels)
+{
+    send_filters(c, 0x82, filters, levels);
+}
+
+/* ---- more filters in a packet than a turn has time for ---- */
+
+enum { MANY = 1000, DEEP = 20, BYTES = 6 + 2 * (DEEP - 1), VISITS = 16 + 2 * BYTES };
+#define ONE_OF_THEM "000007/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x"
+
+/* Sends them, and lets it come to them. */
+static void ask_many(struct client *c)
+{
+    send_many(c, MANY, DEEP);
+    while (!c->conn->asking) {
+        assert_true(one_turn());
+    }
+    assert_in_range(subs_count(rig.broker.subs), 1, MANY - 1);
+}
+
+/* One SUBACK for all of them, and nothing else of that client is heard before it; the others are, each turn.
+ * What is split in pieces or comes as a whole is the same. */
+static void many_filters_take_many_turns(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", true), *other = client_up("other", true);
+    for (int whole = 0; whole <= 1; whole++) {
+        c->t.read_most = whole ? 0 : 3000;
+        send_many(c, MANY, DEEP);
+        SEND(c, "\x30\x2F\0\x2C" ONE_OF_THEM "x\xC0\0");
+        int turns = 0, asking = 0;
+        for (SEND(other, "\xC0\0"); one_turn(); turns++) {
+            EXPECT(other, "\xD0\0");
+            SEND(other, "\xC0\0");
+            if (c->conn->asking) {
+                asking++;
+                assert_int_equal(c->t.out_size, 0);
+                assert_false(c->t.reading);
+            } else if (asking && c->t.out_size >= 3 + 2 + MANY + 2 + 47 + 2) {
+                break;
+            }
+        }
+        assert_in_range(asking, MANY * VISITS / (TURN_VISITS / 2), MANY * VISITS / (TURN_VISITS / 2) + 2);
+        assert_int_equal(c->t.out_size, 3 + 2 + MANY + 2 + 47 + 2);
+        assert_memory_equal(c->t.out, "\x90\xEA\x07\0\1\0\0\0", 8);
+        assert_memory_equal(c->t.out + 5 + MANY, "\xD0\0\x30\x2F\0\x2C", 6); /* answers first */
+        assert_int_equal(subs_count(rig.broker.subs), MANY);
+        settle();
+        assert_true(c->t.reading);
+        c->t.out_size = other->t.out_size = 0;
+    }
+}
+
+/* What a turn does for them is bounded, and all of them get on. */
+static void many_clients_may_ask_at_once(void **unused)
+{
+    enum { CLIENTS_THAT_ASK = 40, LEAST = 2000 };
+    (void)unused;
+    struct client *asking[CLIENTS_THAT_ASK], *other = client_up("other", true);
+    for (int i = 0; i < CLIENTS_THAT_ASK; i++) {
+        char id[8];
+        snprintf(id, sizeof id, "c%d", i);
+        asking[i] = client_up(id, true);
+    }
+    for (int i = 0; i < CLIENTS_THAT_ASK; i++) {
+        send_many(asking[i], MANY / 4, DEEP);
+    }
+    size_t before = 0;
+    int turns = 0;
+    for (bool busy = true; busy; turns++) {
+        SEND(other, "\xC0\0");
+        one_turn();
+        EXPECT(other, "\xD0\0");
+        size_t done = subs_count(rig.broker.subs);
+        assert_in_range((done - before) * VISITS, 0, TURN_VISITS + CLIENTS_THAT_ASK * (LEAST + VISITS));
+        before = done;
+        busy = false;
+        for (int i = 0; i < CLIENTS_THAT_ASK; i++) {
+            uint32_t had = asking[i]->conn->session->sub_count;
+            assert_in_range(had, turns ? 1 : 0, MANY / 4);
+            busy |= had < MANY / 4;
+        }
+    }
+    settle();
+    for (int i = 0; i < CLIENTS_THAT_ASK; i++) {
+        assert_int_equal(asking[i]->t.out_size, 3 + 2 + MANY / 4);
+    }
+}
+
+static void many_filters_to_unsubscribe_take_many_turns_too(void **unused)
+{
+    (void)unused;
+    uint64_t held = mem_held();
+    struct client *c = client_up("c", true);
+    send_many(c, MANY, DEEP);
+    settle();
+    c->t.out_size = 0;
+    send_filters(c, 0xA2, MANY, DEEP);
+    int turns = 0;
+    while (one_turn()) {
+        assert_true(!c->conn->asking || c->t.out_size == 0);
+        turns++;
+    }
+    assert_in_range(turns, MANY * VISITS / (TURN_VISITS / 2), 100);
+    EXPECT(c, "\xB0\2\0\1");
+    assert_int_equal(subs_count(rig.broker.subs), 0);
+    assert_in_range(mem_held(), held, held + 10000);
+}
+
+static void it_may_be_taken_over_while_it_asks(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", false);
+    ask_many(c);
+    assert_true(mem_held() > MANY * BYTES); /* the packet counts */
+    struct client *again = client_open();
+    send_connect(again, "c", false);
+    settle();
+    assert_true(c->t.closed);
+    EXPECT(again, "\x20\2\1\0"); /* the session, and what it got until then */
+    assert_in_range(subs_count(rig.broker.subs), 1, MANY - 1);
+    ask_many(again);
+    c = client_open();
+    send_connect(c, "c", true); /* CleanSession */
+    settle();
+    assert_true(again->t.closed);
+    EXPECT(c, "\x20\2\0\0");
+    assert_int_equal(subs_count(rig.broker.subs), 0);
+    ask_many(c);
+    /* teardown frees the broker in the middle of it */
+}
+
+/* A client with a will at "t", and one that watches it. */
+static struct client *mortal(struct client **watcher)
+{
+    *watcher = client_up("watcher", true);
+    subscribe(*watcher, "t", 0);
+    struct client *c = client_open();
+    SEND(c, "\x10\x13\0\4MQTT\4\6\0\x3C\0\1w\0\1t\0\1!");
+    settle();
+    EXPECT(c, "\x20\2\0\0");
+    return c;
+}
+
+/* It goes while it asks. What it sent before counts: what it asked for, and a DISCONNECT. */
+static void a_disconnect_behind_it_counts(void **unused)
+{
+    (void)unused;
+    struct client *watcher, *c = mortal(&watcher);
+    for (int way = 0; way < 4; way++) {
+        ask_many(c);
+        SEND(c, "\xC0\0\xE0\0");
+        c->t.at_end = way == 0;                      /* half-closed */
+        c->t.read_error = way > 0 ? -ECONNRESET : 0; /* reset, which reading meets behind it... */
+        if (way > 1) {                               /* ...or writing before it */
+            c->t.write_error = -EPIPE;
+            subs_add(rig.broker.subs, c->conn->session, slice_str("news"), 0);
+            SEND(watcher, "\x30\7\0\4news!");
+        }
+        if (way > 2) { /* and it takes its time */
+            one_turn();
+            assert_true(c->conn->broken && c->conn->asking);
+            for (int i = 0; i < 3; i++) {
+                fake_loop_pass(rig.broker.loop, 5000);
+                assert_false(c->t.closed);
+            }
+        }
+        settle();
+        assert_true(c->t.closed);
+        EXPECT(watcher, "");
+        c = client_open();
+        SEND(c, "\x10\x13\0\4MQTT\4\6\0\x3C\0\1w\0\1t\0\1!");
+        settle();
+        EXPECT(c, "\x20\2\0\0");
+    }
+    ask_many(c); /* and without one there is a will */
+    c->t.at_end = true;
+    settle();
+    EXPECT(watcher, "\x30\4\0\1t!");
+    c = client_open();
+    SEND(c, "\x10\x13\0\4MQTT\4\6\0\x3C\0\1w\0\1t\0\1!");
+    settle();
+    ask_many(c);
+    c->conn->peer.ops->kick(&c->conn->peer, "somebody wants it");
+    settle();
+    EXPECT(watcher, "\x30\4\0\1t!");
+    assert_int_equal(subs_count(rig.broker.subs), 1);
+}
+
+/* The time in which it is not listened to does not count for its keep alive of 60 seconds. */
+static void asking_is_no_silence(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", true);
+    ask_many(c);
+    fake_loop_pass(rig.broker.loop, 200000);
+    one_turn();
+    assert_true(c->conn->asking);
+    settle();
+    fake_loop_pass(rig.broker.loop, 89000);
+    settle();
+    assert_false(c->t.closed);
+    fake_loop_pass(rig.broker.loop, 2000);
+    settle();
+    assert_true(c->t.closed);
+}
+
+/* A reload exchanges the configuration between two turns. */
+static void a_reload_may_come_while_it_asks(void **unused)
+{
+    static char mount[] = "home/";
+    (void)unused;
+    for (int i = 0; i <= 1; i++) {
+        rig.listener.mount_point = i ? mount : NULL;
+        struct client *c = client_up("c", true);
+        ask_many(c);
+        rig.listener.mount_point = i ? NULL : mount;
+        use_acl("topic write #\n");
+        settle();
+        assert_int_equal(c->t.out_size, 3 + 2 + MANY);
+        assert_int_equal(subs_count(rig.broker.subs), MANY);
+        assert_int_equal(subs_has(rig.broker.subs, c->conn->session, slice_str("home/" ONE_OF_THEM)), i);
+        client_drop(c);
+        settle();
+    }
+}
+
 /* Ending a client with a great many filters takes many turns; to everybody it is gone at once. */
 static void many_subscriptions_go_bit_by_bit(void **unused)
 {
-    enum { FILTERS = 1000, LEVELS = 20 };
     (void)unused;
     uint64_t held = mem_held();
     struct client *c = client_up("c", true), *from = client_up("from", true);
-    send_many(c, FILTERS, LEVELS);
+    send_many(c, MANY, DEEP);
     settle();
-    assert_int_equal(subs_count(rig.broker.subs), FILTERS);
+    assert_int_equal(subs_count(rig.broker.subs), MANY);
     c->t.at_end = true;
     one_turn();
     assert_true(c->t.closed);
-    assert_in_range(subs_count(rig.broker.subs), FILTERS / 2, FILTERS - 1);
+    assert_in_range(subs_count(rig.broker.subs), MANY / 2, MANY - 1);
     struct client *again = client_open();
     send_connect(again, "c", true);
     SEND(from, "\x30\x2F\0\x2C"
@@ -340,7 +569,7 @@ static void looking_for_nothing_does_not_stop_the_loop(void **unused)
     free(p);
     SEND(other, "\xC0\0");
     int turns = 0;
-    for (; c->t.in_size > 0 || c->conn->session->owed; turns++) {
+    for (; c->t.in_size > 0 || c->conn->asking || c->conn->session->owed; turns++) {
         one_turn();
         assert_in_range(other->t.out_size, turns > 0 ? 2 : 0, 2);
     }
@@ -505,6 +734,13 @@ int main(void)
         T(the_right_of_the_publisher_counts_too),
         T(very_many_retained_messages_come_and_say_so),
         T(subscriptions_count_for_the_memory_limit),
+        T(many_filters_take_many_turns),
+        T(many_clients_may_ask_at_once),
+        T(many_filters_to_unsubscribe_take_many_turns_too),
+        T(it_may_be_taken_over_while_it_asks),
+        T(a_disconnect_behind_it_counts),
+        T(asking_is_no_silence),
+        T(a_reload_may_come_while_it_asks),
         T(many_subscriptions_go_bit_by_bit),
         T(retained_messages_are_bounded_all_the_same),
         T(looking_for_nothing_does_not_stop_the_loop),
