@@ -167,8 +167,9 @@ int config_blame(struct config_place at, const char *directive, struct err *err)
 void config_diff(const struct config *before, const struct config *after,
                  void (*say)(void *ctx, const char *text), void *ctx);
 
-/* Whether the listeners of both are the same sockets in the same order: only then does a listener's number
- * mean the same in both, and only then may a reload swap them. */
+/* Whether the listeners of both are the same sockets in the same order, with the same mount points: only then
+ * does a listener's number mean the same in both, and a topic of its clients, and only then may a reload swap
+ * them. */
 bool config_same_listeners(const struct config *before, const struct config *after);
 
 /* Writes the configuration as a file that says the same, every option with its value. For tools. */

@@ -173,7 +173,8 @@ bool config_same_listeners(const struct config *before, const struct config *aft
         const struct config_listener *a = &before->listeners[i], *b = &after->listeners[i];
 
         if (!diff_address(&silent, a, b) || a->protocol != b->protocol || a->tls != b->tls ||
-            a->socket_domain != b->socket_domain || !same_text(a->bind_interface, b->bind_interface)) {
+            a->socket_domain != b->socket_domain || !same_text(a->bind_interface, b->bind_interface) ||
+            !same_text(a->mount_point, b->mount_point)) {
             return false;
         }
     }
