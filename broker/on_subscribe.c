@@ -77,19 +77,22 @@ static void say_denied(const struct conn *conn, const struct asking *asking, enu
         [NO_RIGHT] = "",
         [MEMORY_LIMIT] = ": memory_limit is reached",
         [NO_MEMORY] = ": out of memory",
-        [TOO_LONG] = ": with mount_point it is too long",
+        [TOO_LONG] = ": too long with mount_point",
     };
     uint32_t at = asking->first_denied[why];
     struct packet_filters from = {.rest = slice_of(asking->all.p + at, asking->all.n - at)};
     struct slice filter;
     uint8_t unused;
     packet_next_filter(&from, &filter, &unused);
-    char more[32] = "";
-    if (asking->denied[why] > 1) {
-        snprintf(more, sizeof more, " and %u more", asking->denied[why] - 1);
+    enum log_type type = why == NO_MEMORY ? LOG_T_ERROR : LOG_T_NOTICE;
+    if (asking->denied[why] == 1) {
+        log_write(type, "Denied SUBSCRIBE from %s to '%.*s%.*s'%s.", conn_name(conn),
+                  SLICE_ARG(asking->mount), SLICE_ARG(filter), reasons[why]);
+    } else { /* the number first: a filter may be longer than a line */
+        log_write(type, "Denied SUBSCRIBE from %s to %u filters of one packet%s. The first is '%.*s%.*s'.",
+                  conn_name(conn), asking->denied[why], reasons[why], SLICE_ARG(asking->mount),
+                  SLICE_ARG(filter));
     }
-    log_write(why == NO_MEMORY ? LOG_T_ERROR : LOG_T_NOTICE, "Denied SUBSCRIBE from %s to '%.*s%.*s'%s%s.",
-              conn_name(conn), SLICE_ARG(asking->mount), SLICE_ARG(filter), more, reasons[why]);
 }
 
 /* The return code for one filter [MQTT-3.8.4-5]; whole: with its mount_point. */

@@ -184,7 +184,7 @@ static void many_clients_may_ask_at_once(void **unused)
     (void)unused;
     struct client *asking[CLIENTS_THAT_ASK], *other = client_up("other", true);
     for (int i = 0; i < CLIENTS_THAT_ASK; i++) {
-        char id[8];
+        char id[16];
         snprintf(id, sizeof id, "c%d", i);
         asking[i] = client_up(id, true);
     }
