@@ -84,7 +84,7 @@ void conn_hold_greetings(struct broker *broker, bool hold);
 /* Its CONNECT was accepted, or it is gone: it takes no more of the room for large ones. */
 void conn_greeted(struct conn *conn);
 
-/* Its packet needs another turn (conn->asking); nothing else of it is parsed before. */
+/* Its packet needs another turn (conn->asking); the rest of the input rests until that is done. */
 void conn_again(struct conn *conn);
 
 /* The rest of the input may be parsed again (the verdict is in, the pause is over). */

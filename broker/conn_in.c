@@ -49,7 +49,7 @@ static bool deaf(const struct conn *conn)
 static bool may_parse(const struct conn *conn)
 {
     return ((conn->state == CONN_GREETING && !conn->broker->greetings_wait) || conn->state == CONN_UP) &&
-           !conn->paused && !conn->asking && !deaf(conn);
+           !conn->paused && !deaf(conn);
 }
 
 /* Whether this turn has done enough for this connection, or for all. */

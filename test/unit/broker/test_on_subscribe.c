@@ -290,6 +290,12 @@ static void a_disconnect_behind_it_counts(void **unused)
                 fake_loop_pass(rig.broker.loop, 5000);
                 assert_false(c->t.closed);
             }
+            fake_loop_pass(rig.broker.loop, 4000);
+            while (c->conn->asking) {
+                one_turn();
+            }
+            fake_loop_pass(rig.broker.loop, 2000);
+            assert_false(c->t.closed);
         }
         settle();
         assert_true(c->t.closed);
