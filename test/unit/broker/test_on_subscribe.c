@@ -112,7 +112,7 @@ static void send_filters(struct client *c, uint8_t first, int filters, int level
     n += 2;
     for (int i = 0; i < filters; i++, n += each) {
         packet_put_u16(p + n, (uint16_t)text);
-        snprintf((char *)p + n + 2, 7, "%06d", i);
+        snprintf((char *)p + n + 2, 7, "%06u", (unsigned)i % 1000000);
         for (int k = 1; k < levels; k++) {
             memcpy(p + n + 8 + 2 * (k - 1), "/x", 2);
         }
