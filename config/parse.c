@@ -258,7 +258,7 @@ static void *option_base(struct reader *r, const struct directive *d, const char
             return NULL;
         }
     }
-    if (!draft) {
+    if (!draft || (d->scope == SCOPE_DECLARED && draft->implied)) {
         parser_fail(p, r->here, "The '%s' option requires a listener to be defined first.", name);
         return NULL;
     }

@@ -77,6 +77,8 @@ static void words_as_mosquitto_says_them(void **state)
     refused("topic x\n", 1, "Error: The 'topic' option requires a bridge to be defined first.");
     refused("mount_point test/\n", 1,
             "Error: The 'mount_point' option requires a listener to be defined first.");
+    refused("max_qos 1\nmount_point a/\n", 2,
+            "The 'mount_point' option requires a listener to be defined first.");
 }
 
 static unsigned log_dest(const char *text, const char *file)
