@@ -84,7 +84,8 @@ void conn_hold_greetings(struct broker *broker, bool hold);
 /* Its CONNECT was accepted, or it is gone: it takes no more of the room for large ones. */
 void conn_greeted(struct conn *conn);
 
-/* Its packet needs another turn (conn->asking); the rest of the input rests until that is done. */
+/* Its packet needs another turn (conn->asking), or what it has sent is to be read once more: the input rests
+ * until then. */
 void conn_again(struct conn *conn);
 
 /* The rest of the input may be parsed again (the verdict is in, the pause is over). */

@@ -314,9 +314,9 @@ static void read_some(struct conn *conn)
     ssize_t n = conn->block.msg || conn->block.bytes ? read_block(conn) : read_shared(conn);
     if (n == 0) {
         conn_fail(conn, conn->state == CONN_UP ? "it closed its connection" : "it left before CONNECT");
-    } else if (n < 0 && n != -EAGAIN) {
+    } else if (n < 0 && (n != -EAGAIN || conn->broken)) {
         const char *why = conn->transport->ops->why(conn->transport);
-        conn_fail(conn, "%s", why ? why : strerror((int)-n));
+        conn_fail(conn, "%s", why ? why : conn->broken ? CONN_BROKEN : strerror((int)-n));
     }
 }
 

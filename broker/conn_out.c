@@ -89,13 +89,16 @@ static enum outq_result write_all(struct conn *conn, bool *more)
     return result;
 }
 
-/* The other end is gone. What it sent before counts all the same: behind packets that wait for their turn a
- * DISCONNECT may stand, and then there is no will [MQTT-3.14.4-3]. Reading meets the end in its turn. */
+/* The other end is gone. What it sent before counts all the same: among what waits for its turn, or was not
+ * even read, a DISCONNECT may be, and then there is no will [MQTT-3.14.4-3]. Reading meets the end in its
+ * turn.
+ */
 static void output_lost(struct conn *conn)
 {
-    if (conn->state == CONN_UP && (conn->input || conn->input_rests)) {
+    if (conn->state == CONN_UP) {
         conn->broken = true;
         timer_start(conn->broker->loop, &conn->timer, LAST_PACKETS_MS);
+        conn_again(conn);
         return;
     }
     const char *why = conn->transport->ops->why(conn->transport);

@@ -452,6 +452,34 @@ static void a_broken_transport_ends_it(void **unused)
     assert_int_equal(rig.broker.conn_count, 0);
 }
 
+/* What it sent before it went counts, also when it was not even read: behind it a DISCONNECT may stand. */
+static void what_a_broken_transport_still_has_is_read(void **unused)
+{
+    (void)unused;
+    struct client *watcher = client_up("watcher", true);
+    subscribe(watcher, "t", 0);
+    for (int disconnects = 0; disconnects <= 1; disconnects++) {
+        struct client *c = client_open();
+        SEND(c, "\x10\x13\0\4MQTT\4\6\0\x3C\0\1w\0\1t\0\1!");
+        settle();
+        c->t.read_most = 2;
+        c->t.write_error = -EPIPE;
+        c->t.read_error = -ECONNRESET;
+        SEND(c, "\xC0\0\xC0\0\xC0\0");
+        if (disconnects) {
+            SEND(c, "\xE0\0");
+        }
+        settle();
+        assert_true(c->t.closed);
+        assert_int_equal(c->t.in_size, 0);
+        if (disconnects) {
+            EXPECT(watcher, "");
+        } else {
+            EXPECT(watcher, "\x30\4\0\1t!");
+        }
+    }
+}
+
 static void a_handshake_may_fail(void **unused)
 {
     (void)unused;
@@ -1009,6 +1037,7 @@ int main(void)
         T(all_may_be_ended_at_once),
         T(the_table_grows),
         T(a_broken_transport_ends_it),
+        T(what_a_broken_transport_still_has_is_read),
         T(a_handshake_may_fail),
         T(connections_are_limited),
         T(connect_must_come_in_time),
