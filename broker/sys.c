@@ -81,6 +81,9 @@ static void publish_round(struct sys *sys)
     struct counters counters = b->counters; /* as they were before this round */
     size_t i = 0;
     char text[64];
+    if (sys->first) {
+        publish(sys, "$SYS/broker/version", "bramble version " BRAMBLE_VERSION);
+    }
     snprintf(text, sizeof text, "%" PRId64 " seconds", (loop_now(b->loop) - b->started) / 1000);
     publish(sys, "$SYS/broker/uptime", text);
 #define X(name, topic, words) report(sys, i++, "$SYS/broker/" topic, counters.name);
@@ -202,7 +205,6 @@ struct sys *sys_new(struct broker *broker)
     timer_setup(&sys->round, round_due, sys);
     timer_setup(&sys->sweep, sweep_due, sys);
     if (broker->config->sys_interval > 0) {
-        publish(sys, "$SYS/broker/version", "bramble version " BRAMBLE_VERSION);
         publish_round(sys);
     }
     start_timers(sys);
