@@ -42,12 +42,13 @@ static char *copy_string(struct slice s)
 static char *make_client_id(const char *prefix)
 {
     uint8_t r[16];
-    char *id = NULL;
-    if (getrandom(r, sizeof r, 0) != sizeof r ||
-        asprintf(&id, "%s%02X%02X%02X%02X-%02X%02X-%02X%02X-%02X%02X-%02X%02X%02X%02X%02X%02X",
-                 prefix ? prefix : "", r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10],
-                 r[11], r[12], r[13], r[14], r[15]) < 0) {
-        return NULL;
+    prefix = prefix ? prefix : "";
+    size_t size = strlen(prefix) + 37;
+    char *id = getrandom(r, sizeof r, 0) == sizeof r ? malloc(size) : NULL;
+    if (id) {
+        snprintf(id, size, "%s%02X%02X%02X%02X-%02X%02X-%02X%02X-%02X%02X-%02X%02X%02X%02X%02X%02X", prefix,
+                 r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13],
+                 r[14], r[15]);
     }
     return id;
 }

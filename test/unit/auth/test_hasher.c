@@ -2,6 +2,8 @@
  * test_hasher.c - the hashing threads: every question is answered once, later, on this thread; a full queue
  * says so.
  */
+#include "test/unit/no_memory.h"
+
 #include "auth/pwhash.h"
 #include "broker/auth.h"
 #include "broker/mailbox.h"
@@ -235,11 +237,68 @@ static void freed_under_load(void **state)
     hasher_free(NULL);
 }
 
+/* A start is whole or none. */
+static void no_start_without_memory(void **state)
+{
+    (void)state;
+    struct desk desk;
+    desk_open(&desk);
+    int failed = 1, n = 0;
+    for (; failed > 0; n++) {
+        memory_fails(n, 1);
+        struct hasher *hasher = hasher_new(desk.mailbox, 1, 1);
+        failed = memory_calm();
+        assert_int_equal(hasher == NULL, failed);
+        hasher_free(hasher);
+    }
+    assert_true(n > 3);
+    desk_close(&desk);
+}
+
+/* As long as there are answers set aside nobody waits in vain, and nobody is let in. */
+static void without_memory_the_answer_is_unavailable(void **state)
+{
+    (void)state;
+    struct desk desk;
+    desk_open(&desk);
+    struct hasher *hasher = hasher_new(desk.mailbox, 1, IDS);
+    struct passwords *passwords = load();
+    int answered = 1, asked = 0;
+    memory_fails(0, ALL_OF_THEM);
+    while (answered == 1) {
+        assert_true(asked < IDS / 2);
+        ask(&desk, hasher, passwords, "seven", "secret", (uint64_t)asked);
+        mailbox_drain(desk.mailbox);
+        answered = desk.answers[asked++];
+    }
+    assert_int_equal(desk.answered, asked - 1); /* the connection without an answer ends by connect_timeout */
+    assert_true(asked > 20);
+    for (int i = 0; i < asked - 1; i++)
+        assert_int_equal(desk.verdict[i], AUTH_UNAVAILABLE);
+    memory_calm();
+    ask(&desk, hasher, passwords, "seven", "secret", (uint64_t)asked);
+    wait_for(&desk, asked);
+    assert_int_equal(desk.verdict[asked], AUTH_ALLOWED);
+    memory_fails(0, ALL_OF_THEM); /* and there is an answer set aside again */
+    ask(&desk, hasher, passwords, "seven", "secret", (uint64_t)asked + 1);
+    memory_calm();
+    wait_for(&desk, asked + 1);
+    assert_int_equal(desk.verdict[asked + 1], AUTH_UNAVAILABLE);
+    passwords_unref(passwords);
+    hasher_free(hasher);
+    desk_close(&desk);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(verdicts),   cmocka_unit_test(no_password),      cmocka_unit_test(queue_full),
-        cmocka_unit_test(under_load), cmocka_unit_test(freed_under_load),
+        cmocka_unit_test(verdicts),
+        cmocka_unit_test(no_password),
+        cmocka_unit_test(queue_full),
+        cmocka_unit_test(under_load),
+        cmocka_unit_test(freed_under_load),
+        cmocka_unit_test(no_start_without_memory),
+        cmocka_unit_test(without_memory_the_answer_is_unavailable),
     };
     return pwhash_init() ? cmocka_run_group_tests(tests, files_make, files_remove) : 1;
 }

@@ -2,6 +2,8 @@
  * test_passwords.c - the password file: what is read, what is refused and where, and that no half file is
  * ever taken.
  */
+#include "test/unit/no_memory.h"
+
 #include "auth/passwords.h"
 #include "auth/pwhash.h"
 #include "test/unit/auth/files.h"
@@ -234,6 +236,27 @@ static void many(void **state)
     passwords_unref(passwords);
 }
 
+/* All users or none: each allocation fails once. */
+static void no_half_file_without_memory(void **state)
+{
+    (void)state;
+    char text[4096] = "";
+    for (int i = 0; i < 20; i++)
+        snprintf(text + strlen(text), sizeof text - strlen(text), "user%d:" V7_SECRET "\n", i);
+    files_write(text);
+    int failed = 1, n = 0;
+    for (; failed > 0; n++) {
+        struct err err = {""};
+        memory_fails(n, 1);
+        struct passwords *passwords = passwords_load(files_path, &err);
+        failed = memory_calm();
+        assert_int_equal(passwords_count(passwords), failed ? 0 : 20);
+        assert_int_equal(strstr(err.text, "memory") != NULL, failed);
+        passwords_unref(passwords);
+    }
+    assert_true(n > 20);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -247,6 +270,7 @@ int main(void)
         cmocka_unit_test(marks),
         cmocka_unit_test(references),
         cmocka_unit_test(many),
+        cmocka_unit_test(no_half_file_without_memory),
     };
     return cmocka_run_group_tests(tests, files_make, files_remove);
 }

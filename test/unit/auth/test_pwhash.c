@@ -167,6 +167,12 @@ static void refused(void **state)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         if (!pwhash_check(slice_str(bad[i])))
             fail_msg("accepted: %s", bad[i]);
+    char longer[PWHASH_TEXT_MAX + 1];
+    memset(longer, 'x', PWHASH_TEXT_MAX);
+    memcpy(longer, "$6$" SALT "$", sizeof "$6$" SALT "$" - 1);
+    longer[PWHASH_TEXT_MAX] = 0;
+    assert_string_equal(pwhash_check(slice_str(longer)), "the hash is too long");
+    assert_false(pwhash_tagged(slice_of("", 0)));
     assert_null(pwhash_check(slice_str("$argon2id$v=19$m=262144,t=16,p=1" ARGON)));
     assert_null(pwhash_check(slice_str("$7$10000000$" SALT "$" DIGEST64)));
     assert_int_equal(pwhash_verify(slice_str("secret"), slice_str("secret")), AUTH_DENIED);

@@ -2,6 +2,8 @@
  * test_transport_tcp.c - the rules of transport.h, kept by plain sockets: over loopback TCP and over a socket
  * pair.
  */
+#include "test/unit/no_memory.h"
+
 #include "broker/loop.h"
 #include "broker/principal.h"
 #include "broker/transport_tcp.h"
@@ -426,6 +428,21 @@ static void nodelay_is_set_when_asked_for(void **unused)
     cmocka_unit_test_setup_teardown(name, setup_pair, teardown), \
         cmocka_unit_test_setup_teardown(name, setup_tcp, teardown)
 
+static void without_memory_the_socket_is_closed(void **unused)
+{
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    int pair[2];
+    char byte;
+
+    (void)unused;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    memory_fails(0, 1);
+    assert_null(transport_tcp_new(f.loop, pair[0], (struct sockaddr *)&un, true));
+    assert_int_equal(memory_calm(), 1);
+    assert_int_equal(read(pair[1], &byte, 1), 0); /* its end */
+    close(pair[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -443,6 +460,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_reset_is_read_as_an_error, setup_tcp, teardown),
         cmocka_unit_test_setup_teardown(the_peer_is_named_by_address_and_port, setup_pair, teardown),
         cmocka_unit_test_setup_teardown(nodelay_is_set_when_asked_for, setup_tcp, teardown),
+        cmocka_unit_test_setup_teardown(without_memory_the_socket_is_closed, setup_pair, teardown),
     };
     alarm(100); /* a loop that wrongly waits must not wait for ever */
     return cmocka_run_group_tests(tests, NULL, NULL);
