@@ -19,7 +19,8 @@
 #include <sodium.h>
 #include <stdlib.h>
 
-enum { USER_MAX = 65535 /* the longest string of MQTT */ };
+/* A user name that fits into a line with its colon fits into a string of MQTT. */
+_Static_assert(LINES_MAX - 1 <= UINT16_MAX, "user names");
 
 struct entry {
     UT_hash_handle hh;
@@ -37,7 +38,7 @@ struct passwords {
 static struct entry *find(const struct passwords *passwords, struct slice user)
 {
     struct entry *entry = NULL;
-    if (user.n && user.n <= USER_MAX)
+    if (user.n)
         HASH_FIND(hh, passwords->users, user.p, (unsigned)user.n, entry);
     return entry;
 }
@@ -73,7 +74,7 @@ static int add(struct passwords *passwords, struct slice user, struct slice hash
 
 bool passwords_split(struct slice line, struct slice *user, struct slice *hash)
 {
-    const uint8_t *colon = line.n ? memchr(line.p, ':', line.n) : NULL;
+    const uint8_t *colon = memchr(line.p, ':', line.n);
     if (!colon)
         return false;
     size_t n = (size_t)(colon - line.p);
@@ -97,8 +98,6 @@ static int load_line(struct passwords *passwords, struct lines *lines, struct sl
                           "no colon (a line reads USER:HASH; make one with: bramble passwd FILE USER)");
     if (user.n == 0)
         return lines_fail(lines, err, "no user name before the colon");
-    if (user.n > USER_MAX)
-        return lines_fail(lines, err, "the user name is longer than MQTT allows (%d bytes)", USER_MAX);
     if (hash.n == 0)
         return lines_fail(lines, err,
                           "no hash after the colon (set a password with: bramble passwd FILE USER)");
@@ -121,8 +120,6 @@ static int load_line(struct passwords *passwords, struct lines *lines, struct sl
 static void destroy(struct passwords *passwords)
 {
     struct entry *entry, *next;
-    if (!passwords)
-        return;
     HASH_ITER(hh, passwords->users, entry, next) {
         HASH_DEL(passwords->users, entry);
         free(entry);

@@ -12,10 +12,10 @@ uint64_t msg_bytes(void)
     return bytes_held;
 }
 
-/* A block of that many bytes, with its count. */
+/* A block of that many bytes (at most those of the largest packet), with its count. */
 static struct msg *block_new(uint64_t size)
 {
-    struct msg *msg = size <= UINT32_MAX ? malloc(sizeof *msg + size) : NULL;
+    struct msg *msg = malloc(sizeof *msg + size);
     if (msg) {
         *msg = (struct msg){.refs = 1, .size = (uint32_t)size, .start = PACKET_MAX_HEADER};
         bytes_held += sizeof *msg + size;

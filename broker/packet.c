@@ -186,7 +186,7 @@ enum packet_error packet_decode_connect(uint8_t flags, struct slice body, struct
     }
     e = connect_flags(out, in_u8(&in));
     if (e) {
-        return in.error ? in.error : e;
+        return e;
     }
     out->keepalive = in_u16(&in);
     connect_payload(&in, out);

@@ -128,9 +128,9 @@ static void link_path(struct sub_node *node)
 static size_t prune(struct subs *subs, struct sub_node *node)
 {
     size_t places = 1;
-    for (struct sub_node *n = node; n->node.parent && n->node.uses == 0;) {
+    for (struct sub_node *n = node; n->node.uses == 0;) {
         struct sub_node *parent = (struct sub_node *)n->node.parent;
-        bool last_use = parent->node.uses == 1 && parent->node.parent;
+        bool last_use = parent->node.uses == 1; /* never of the root, which counts itself */
         link_wildcard(n, NULL);
         free(n->slots);
         n->slots = NULL;
@@ -213,7 +213,7 @@ static size_t remove_slot(struct subs *subs, struct slot *slot)
 static struct slot *find_sub(struct subs *subs, const struct session *session, struct slice filter)
 {
     struct sub_node *node = (struct sub_node *)tree_find(&subs->tree, filter);
-    return node && node->node.parent ? find_slot(node, session) : NULL;
+    return node ? find_slot(node, session) : NULL;
 }
 
 bool subs_has(struct subs *subs, struct session *session, struct slice filter)

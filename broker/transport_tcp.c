@@ -76,7 +76,7 @@ static ssize_t tcp_result(struct tcp *tcp, ssize_t n)
 {
     if (n >= 0)
         return n;
-    if (errno == EAGAIN || errno == EWOULDBLOCK)
+    if (errno == EAGAIN)
         return -EAGAIN;
     tcp->error = errno;
     return -tcp->error;
