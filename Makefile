@@ -286,7 +286,7 @@ fuzz-built: $(FUZZ_BINS)
 	@:
 
 # Those for whom memory runs out (test/unit/no_memory.h) are linked so that the allocations of what they test go there.
-unit_wrap := $(patsubst %,-Wl$(comma)--wrap=%,malloc calloc realloc strdup)
+unit_wrap := $(patsubst %,-Wl$(comma)--wrap=%,malloc calloc realloc strdup pthread_create)
 UNIT_WRAPPED := $(shell grep -l '^\#include "test/unit/no_memory.h"' /dev/null $(UNIT))
 $(UNIT_OBJECTS): | packages-test
 $(UNIT_BINS): $(BUILD)/%: $(BUILD)/obj/%.o $(LIB)

@@ -1,5 +1,5 @@
 /*
- * no_memory.h - memory that runs out: malloc, calloc, realloc and strdup of the code under test.
+ * no_memory.h - memory that runs out: malloc, calloc, realloc, strdup and threads of the code under test.
  *
  *   memory_fails(n, m)   n of them succeed, then m fail, then all succeed
  *   memory_calm()        returns how many have failed
@@ -10,7 +10,9 @@
 #ifndef BRAMBLE_TEST_NO_MEMORY_H
 #define BRAMBLE_TEST_NO_MEMORY_H
 
+#include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -20,10 +22,12 @@ void *__real_malloc(size_t n);
 void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *p, size_t n);
 char *__real_strdup(const char *text);
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg);
 void *__wrap_malloc(size_t n);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *p, size_t n);
 char *__wrap_strdup(const char *text);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg);
 #define malloc(n)       __real_malloc(n)
 #define calloc(n, size) __real_calloc(n, size)
 #define realloc(p, n)   __real_realloc(p, n)
@@ -75,6 +79,11 @@ void *__wrap_realloc(void *p, size_t n)
 char *__wrap_strdup(const char *text)
 {
     return memory_is_out() ? NULL : __real_strdup(text);
+}
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg)
+{
+    return memory_is_out() ? EAGAIN : __real_pthread_create(thread, attr, fn, arg);
 }
 
 #endif

@@ -246,7 +246,7 @@ static void no_start_without_memory(void **state)
     int failed = 1, n = 0;
     for (; failed > 0; n++) {
         memory_fails(n, 1);
-        struct hasher *hasher = hasher_new(desk.mailbox, 1, 1);
+        struct hasher *hasher = hasher_new(desk.mailbox, 2, 1);
         failed = memory_calm();
         assert_int_equal(hasher == NULL, failed);
         hasher_free(hasher);

@@ -108,6 +108,11 @@ static void long_lines(void **state)
     struct passwords *passwords = passwords_load(files_path, &err);
     assert_non_null(passwords);
     passwords_unref(passwords);
+    memset(text, 'x', n); /* a long name is shown by its beginning */
+    memcpy(text + 200, ":$1$", 4);
+    refuse(text, 204, 1, "xxx\": unknown kind");
+    int twice = snprintf(text, n, "%0200d:" V7_SECRET "\n%0200d:" V7_SECRET "\n", 0, 0);
+    refuse(text, (size_t)twice, 2, "000\" stands already on line 1");
     free(text);
 }
 

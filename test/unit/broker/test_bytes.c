@@ -1,6 +1,8 @@
 /*
  * test_bytes.c - the queue of bytes that TLS and WebSocket use.
  */
+#include "test/unit/no_memory.h"
+
 #include "broker/bytes.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -45,11 +47,31 @@ static void bounded(void **state)
     assert_int_equal(queue.len, 3);
     assert_true(bytes_add(&queue, "d", 1, 4));
     assert_memory_equal(bytes_front(&queue), "abcd", 4);
+    assert_false(bytes_add(&queue, "abcde", 5, 4)); /* more than there is ever room for */
+    bytes_clear(&queue);
+}
+
+static void without_memory_it_stays_as_it_was(void **state)
+{
+    static const char big[100000];
+    struct bytes queue = {0};
+    (void)state;
+    memory_fails(0, ALL_OF_THEM);
+    assert_null(bytes_room(&queue, 1));
+    assert_false(bytes_add(&queue, "abc", 3, 100));
+    memory_calm();
+    assert_true(bytes_add(&queue, "abc", 3, SIZE_MAX));
+    memory_fails(0, ALL_OF_THEM);
+    assert_false(bytes_add(&queue, big, sizeof big, SIZE_MAX));
+    memory_calm();
+    assert_int_equal(queue.len, 3);
+    assert_memory_equal(bytes_front(&queue), "abc", 3);
     bytes_clear(&queue);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(in_order), cmocka_unit_test(bounded)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(in_order), cmocka_unit_test(bounded),
+                                       cmocka_unit_test(without_memory_it_stays_as_it_was)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -182,6 +182,27 @@ static void a_login_with_a_password(void)
     keeps_its_word(c, &told);
 }
 
+/* Its SUBACK is no small answer. */
+static void many_filters_at_once(void)
+{
+    enum { FILTERS = 100 };
+    struct told told = {.words = 0};
+    struct client *a = OPEN(CONNECT_A, &told);
+    uint8_t p[16 + 5 * FILTERS];
+    size_t n = packet_put_header(p, 0x82, 2 + 5 * FILTERS);
+    packet_put_u16(p + n, 1);
+    n += 2;
+    for (int i = 0; i < FILTERS; i++, n += 5) {
+        memcpy(p + n, "\0\2t\0\1", 5);
+        p[n + 3] = (uint8_t)('0' + i % 50);
+    }
+    client_send(a, p, n);
+    serve(a, &told);
+    client_send(a, SUBSCRIBE_T, sizeof SUBSCRIBE_T - 1);
+    serve(a, &told);
+    keeps_its_word(a, &told);
+}
+
 static void messages_of_all_kinds(void)
 {
     struct told told = {.words = 0}, other = {.words = 0};
@@ -296,6 +317,7 @@ static void many_connections(void)
 
 SWEEP(a_login_and_a_will)
 SWEEP(a_login_with_a_password)
+SWEEP(many_filters_at_once)
 SWEEP(messages_of_all_kinds)
 SWEEP(a_client_that_is_away_and_comes_back)
 SWEEP(retained_messages)
@@ -329,6 +351,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_login_and_a_will),
         TEST(a_login_with_a_password),
+        TEST(many_filters_at_once),
         TEST(messages_of_all_kinds),
         TEST(a_client_that_is_away_and_comes_back),
         TEST(retained_messages),

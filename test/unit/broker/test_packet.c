@@ -245,6 +245,8 @@ static void refuses_a_malformed_connect(void **unused)
     assert_int_equal(connect(BODY(MQTT4 "\xC2\0\0\0\1x\0\1u")), PACKET_TRUNCATED);
     assert_int_equal(connect(BODY(MQTT4 "\x82\0\0\0\1x")), PACKET_TRUNCATED);
     assert_int_equal(connect(BODY(MQTT4 "\2\0\0\0\1x\0\1u")), PACKET_TRAILING);
+    /* the first mistake is the one that is said */
+    assert_int_equal(connect(BODY(MQTT4 "\6\0\0\0\1\xC0\0\1w\0\5x")), PACKET_BAD_UTF8);
 }
 
 static void every_connect_cut_short_is_truncated(void **unused)

@@ -338,6 +338,11 @@ static void the_largest_window_uses_every_identifier_but_one(void **unused)
     uint16_t id = take().id;
     assert_true(id == 40000 || id == 65535);
     take_nothing();
+    session_puback(&f.sessions, f.session, 50000); /* now as many places as identifiers are taken */
+    take_nothing();
+    session_puback(&f.sessions, f.session, 1); /* the oldest gives back its place */
+    id = take().id;
+    assert_true(id == 1 || id == 50000 || id == 40000 || id == 65535);
 }
 
 /* ---- limits ---- */

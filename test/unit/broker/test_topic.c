@@ -223,6 +223,18 @@ static void follows_the_examples_of_the_standard(void **unused)
     assert_false(matches("/finance", "finance"));
 }
 
+/* No client can send them, but an ACL file is not the only thing that may be empty one day. */
+static void takes_what_is_empty(void **unused)
+{
+    (void)unused;
+    struct slice nothing = slice_of("", 0);
+    assert_true(topic_matches(nothing, nothing));
+    assert_false(topic_matches(nothing, slice_str("a")));
+    assert_false(topic_matches(nothing, slice_str("$a")));
+    assert_false(topic_matches(slice_str("a"), nothing));
+    assert_true(topic_matches(slice_str("#"), nothing));
+}
+
 static void compares_whole_levels(void **unused)
 {
     (void)unused;
@@ -289,6 +301,7 @@ int main(void)
         cmocka_unit_test(counts_levels),
         cmocka_unit_test(walks_levels),
         cmocka_unit_test(follows_the_examples_of_the_standard),
+        cmocka_unit_test(takes_what_is_empty),
         cmocka_unit_test(compares_whole_levels),
         cmocka_unit_test(agrees_with_the_slow_match),
         cmocka_unit_test(random_filters_agree_with_the_slow_check),

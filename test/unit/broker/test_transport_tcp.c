@@ -332,6 +332,21 @@ static void closing_with_unread_input_still_delivers_what_was_written(void **unu
     assert_int_equal(recv(f.peer, buf, sizeof buf, 0), 0); /* an orderly end, not ECONNRESET */
 }
 
+/* Who goes on sending does not hold the loop: it may find a reset instead of the rest. */
+static void closing_does_not_read_for_ever(void **unused)
+{
+    static char block[1 << 20];
+    ssize_t sent = 0, n;
+
+    (void)unused;
+    f.t->ops->start(f.t);
+    while ((n = send(f.peer, block, sizeof block, MSG_DONTWAIT | MSG_NOSIGNAL)) > 0)
+        sent += n;
+    assert_true(sent > 500000);
+    do_close();
+    assert_true(recv(f.peer, block, 1, 0) <= 0);
+}
+
 static void a_peer_that_is_gone_is_an_error_and_no_signal(void **unused)
 {
     struct linger reset = {1, 0};
@@ -457,6 +472,7 @@ int main(void)
         BOTH(may_be_closed_from_within_writable),
         BOTH(closing_with_unread_input_still_delivers_what_was_written),
         BOTH(a_peer_that_is_gone_is_an_error_and_no_signal),
+        cmocka_unit_test_setup_teardown(closing_does_not_read_for_ever, setup_tcp, teardown),
         cmocka_unit_test_setup_teardown(a_reset_is_read_as_an_error, setup_tcp, teardown),
         cmocka_unit_test_setup_teardown(the_peer_is_named_by_address_and_port, setup_pair, teardown),
         cmocka_unit_test_setup_teardown(nodelay_is_set_when_asked_for, setup_tcp, teardown),

@@ -1,0 +1,226 @@
+/*
+ * test_broker.c - what only the parts together do: limits of the configuration, clients that come back
+ * through another door, packets of MQTT 3.1.
+ */
+#include "broker/dispatch.h"
+#include "broker/router.h"
+#include "fake_broker.h"
+
+static void limits_of_the_protocol_bound_those_of_the_configuration(void **unused)
+{
+    (void)unused;
+    static const uint32_t unlimited[] = {0, 65535};
+    for (size_t i = 0; i < 2; i++) {
+        rig.config.max_inflight_messages = unlimited[i];
+        limits_changed();
+        assert_int_equal(rig.broker.sessions.limits.max_inflight, 65534);
+    }
+    rig.config.max_packet_size = INT32_MAX;
+    struct client *c = client_up("c", true);
+    assert_int_equal(dispatch_max_packet(c->conn), PACKET_MAX_BODY + PACKET_MAX_HEADER);
+    rig.config.max_keepalive = 65535; /* none is longer, and 0 is as long as none */
+    SEND(client_open(), "\x10\x0d\0\4MQTT\4\2\0\0\0\1z");
+    settle();
+    assert_non_null(session_find(&rig.broker.sessions, "z"));
+}
+
+static void messages_of_3_1_are_like_all_others(void **unused)
+{
+    (void)unused;
+    struct client *c = client_open();
+    SEND(c, "\x10\x0f\0\6MQIsdp\3\2\0\x3c\0\1c\x8a\6\0\1\0\1t\2\x3c\7\0\1t\0\2hi\x6a\2\0\2");
+    settle();
+    EXPECT(c, "\x20\2\0\0\x90\3\0\1\2\x50\2\0\2\x70\2\0\2\x34\7\0\1t\0\1hi");
+}
+
+static void only_what_is_known_is_released(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", true), *to = client_up("to", true);
+    subscribe(to, "t", 0);
+    send_publish(c, 4, "t", 1, 1);
+    send_ack(c, PKT_PUBREL, 2); /* its neighbour */
+    send_publish(c, 4, "t", 1, 1);
+    settle();
+    EXPECT(c, "\x50\2\0\1\x70\2\0\2\x50\2\0\1");
+    assert_int_equal(to->t.out_size, 6); /* 1 was a repetition, still */
+    to->t.out_size = 0;
+}
+
+static void a_retained_message_above_another(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", true);
+    rig.config.memory_limit = 1 << 20;
+    send_publish(c, 1, "t/below", 0, 3);
+    send_publish(c, 1, "t", 0, 3);
+    send_publish(c, 1, "t", 0, 0);
+    settle();
+    assert_int_equal(retain_count(rig.broker.retain), 1);
+    assert_false(retain_has(rig.broker.retain, slice_str("t")));
+}
+
+/* What a kept session subscribed to through one door keeps its whole name at another. */
+static void a_mount_point_is_taken_off_only_where_it_is(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", false), *from = client_up("from", true);
+    subscribe(c, "other/t", 0);
+    client_drop(c);
+    rig.listener.mount_point = (char *)(uintptr_t) "m/";
+    c = client_open();
+    send_connect(c, "c", false);
+    settle();
+    EXPECT(c, "\x20\2\1\0");
+    rig.listener.mount_point = NULL;
+    SEND(from, "\x30\x0a\0\7other/t!");
+    one_turn();
+    rig.listener.mount_point = (char *)(uintptr_t) "m/";
+    settle();
+    rig.listener.mount_point = NULL;
+    EXPECT(c, "\x30\x0a\0\7other/t!");
+}
+
+static void a_big_message_is_mounted_as_well(void **unused)
+{
+    (void)unused;
+    rig.listener.mount_point = (char *)(uintptr_t) "m/";
+    struct client *c = client_up("c", true);
+    subscribe(c, "t", 0);
+    send_publish(c, 0, "t", 0, 20000);
+    settle();
+    assert_int_equal(c->t.out_size, 4 + 3 + 20000);
+    assert_memory_equal(c->t.out + 4, "\0\1t\0\1\2", 6);
+    c->t.out_size = 0;
+    rig.listener.mount_point = NULL;
+}
+
+static void a_filter_that_is_too_long_when_mounted(void **unused)
+{
+    (void)unused;
+    rig.listener.mount_point = (char *)(uintptr_t) "m/";
+    struct client *c = client_up("c", true);
+    uint8_t *p = malloc(65536 + 16);
+    for (int subscribing = 1; subscribing >= 0; subscribing--) {
+        uint32_t body = 2 + 2 + 65535 + (uint32_t)subscribing;
+        size_t n = packet_put_header(p, subscribing ? 0x82 : 0xA2, body);
+        memset(p + n, 'x', body);
+        packet_put_u16(p + n, 1);
+        packet_put_u16(p + n + 2, 65535);
+        p[n + body - 1] = subscribing ? 0 : 'x';
+        client_send(c, p, n + body);
+    }
+    settle();
+    EXPECT(c, "\x90\3\0\1\x80\xB0\2\0\1");
+    assert_int_equal(subs_count(rig.broker.subs), 0);
+    free(p);
+    rig.listener.mount_point = NULL;
+}
+
+static void filters_have_a_depth(void **unused)
+{
+    (void)unused;
+    rig.config.max_topic_levels = 3;
+    struct client *c = client_up("c", true), *deep = client_up("deep", true);
+    subscribe(c, "1/2/3", 0);
+    SEND(deep, "\x82\x0c\0\1\0\7"
+               "1/2/3/4"
+               "\0");
+    settle();
+    assert_true(deep->t.closed);
+    assert_false(c->t.closed);
+}
+
+/* The name at two doors is the same user only with the same password file. */
+static void a_session_belongs_to_the_user_of_one_password_file(void **unused)
+{
+    (void)unused;
+    static const char connect[] = "\x10\x13\0\4MQTT\4\x80\0\x3c\0\1c\0\4user";
+    static struct config_security securities[2];
+    static struct config_listener listeners[2];
+    static struct door doors[2];
+    for (int i = 0; i < 2; i++) {
+        securities[i] = rig.security;
+        securities[i].password_file = (char *)(uintptr_t)(i == 0 ? "one" : "two");
+        listeners[i] = rig.listener;
+        listeners[i].security = &securities[i];
+        doors[i] = (struct door){.config = &listeners[i]};
+    }
+    rig.broker.doors = doors;
+    struct client *c = client_open();
+    client_send(c, connect, sizeof connect - 1);
+    settle();
+    EXPECT(c, "\x20\2\0\0");
+    client_drop(c);
+    struct client *other = client_new();
+    conn_accept(&rig.broker, &other->t.port, 1);
+    client_send(other, connect, sizeof connect - 1);
+    settle();
+    EXPECT(other, "\x20\2\0\5");
+    struct client *anonymous = client_open(); /* nor is somebody without a name that user */
+    send_connect(anonymous, "c", false);
+    settle();
+    EXPECT(anonymous, "\x20\2\0\5");
+    client_send(c = client_open(), connect, sizeof connect - 1);
+    settle();
+    EXPECT(c, "\x20\2\1\0");
+}
+
+static void an_empty_user_name_is_not_no_name(void **unused)
+{
+    (void)unused;
+    static const char connect[] = "\x10\x0f\0\4MQTT\4\x80\0\x3c\0\1c\0\0";
+    struct client *c = client_open();
+    client_send(c, connect, sizeof connect - 1);
+    settle();
+    EXPECT(c, "\x20\2\0\0");
+    client_drop(c);
+    struct client *anonymous = client_open();
+    send_connect(anonymous, "c", false);
+    settle();
+    EXPECT(anonymous, "\x20\2\0\5");
+}
+
+static void use_username_as_clientid_needs_a_user_name(void **unused)
+{
+    (void)unused;
+    static const char connect[] = "\x10\x0f\0\4MQTT\4\x80\0\x3c\0\1c\0\0";
+    rig.listener.use_username_as_clientid = true;
+    struct client *c = client_open();
+    client_send(c, connect, sizeof connect - 1);
+    settle();
+    assert_int_equal(c->t.out_size, 4);
+    assert_int_not_equal(c->t.out[3], 0);
+    c->t.out_size = 0;
+}
+
+static void nothing_is_subscribed_to_no_topic(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", true);
+    subscribe(c, "#", 0);
+    const struct match *matches;
+    bool cut;
+    assert_int_equal(subs_match(rig.broker.subs, slice_of("", 0), &matches, &cut), 0);
+    assert_false(cut);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(limits_of_the_protocol_bound_those_of_the_configuration),
+        T(messages_of_3_1_are_like_all_others),
+        T(only_what_is_known_is_released),
+        T(a_retained_message_above_another),
+        T(a_mount_point_is_taken_off_only_where_it_is),
+        T(a_big_message_is_mounted_as_well),
+        T(a_filter_that_is_too_long_when_mounted),
+        T(filters_have_a_depth),
+        T(a_session_belongs_to_the_user_of_one_password_file),
+        T(an_empty_user_name_is_not_no_name),
+        T(use_username_as_clientid_needs_a_user_name),
+        T(nothing_is_subscribed_to_no_topic),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
