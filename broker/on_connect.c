@@ -134,10 +134,9 @@ static void accept_client(struct conn *conn)
 static bool other_users_file(const struct broker *broker, const struct principal *a,
                              const struct principal *b)
 {
-    const struct door *da = broker_door(broker, a), *db = broker_door(broker, b);
-    return a->user && da && db &&
-           !slice_eq(slice_str(da->config->security->password_file),
-                     slice_str(db->config->security->password_file));
+    const struct door *da = &broker->doors[a->listener], *db = &broker->doors[b->listener];
+    return a->user && !slice_eq(slice_str(da->config->security->password_file),
+                                slice_str(db->config->security->password_file));
 }
 
 static bool another_users(const struct conn *conn)

@@ -437,8 +437,8 @@ static void sent_done(struct sessions *sessions, struct session *session, struct
         session->resend -= session->resend > 0;
     }
     ring_trim(&session->sent);
-    if (session->peer && session->queue.count > 0) {
-        peer_wake(session->peer);
+    if (session->queue.count > 0) {
+        peer_wake(session->peer); /* who acknowledges is there */
     }
 }
 

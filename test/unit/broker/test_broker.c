@@ -64,7 +64,7 @@ static void a_retained_message_above_another(void **unused)
 static void a_mount_point_is_taken_off_only_where_it_is(void **unused)
 {
     (void)unused;
-    struct client *c = client_up("c", false), *from = client_up("from", true);
+    struct client *c = client_up("c", false);
     subscribe(c, "other/t", 0);
     client_drop(c);
     rig.listener.mount_point = (char *)(uintptr_t) "m/";
@@ -72,10 +72,9 @@ static void a_mount_point_is_taken_off_only_where_it_is(void **unused)
     send_connect(c, "c", false);
     settle();
     EXPECT(c, "\x20\2\1\0");
-    rig.listener.mount_point = NULL;
-    SEND(from, "\x30\x0a\0\7other/t!");
-    one_turn();
-    rig.listener.mount_point = (char *)(uintptr_t) "m/";
+    struct msg *msg = msg_new(slice_str("other/t"), slice_str("!"), 0, false, NULL);
+    router_publish_now(&rig.broker, msg);
+    msg_unref(msg);
     settle();
     rig.listener.mount_point = NULL;
     EXPECT(c, "\x30\x0a\0\7other/t!");
@@ -87,6 +86,7 @@ static void a_big_message_is_mounted_as_well(void **unused)
     rig.listener.mount_point = (char *)(uintptr_t) "m/";
     struct client *c = client_up("c", true);
     subscribe(c, "t", 0);
+    c->t.read_most = 3000; /* into a block of its own */
     send_publish(c, 0, "t", 0, 20000);
     settle();
     assert_int_equal(c->t.out_size, 4 + 3 + 20000);
@@ -129,6 +129,109 @@ static void filters_have_a_depth(void **unused)
     settle();
     assert_true(deep->t.closed);
     assert_false(c->t.closed);
+    SEND(c, "\x82\2\0\2"); /* and there must be one */
+    settle();
+    assert_true(c->t.closed);
+}
+
+static void filters_have_a_number(void **unused)
+{
+    enum { FILTERS = 60001 };
+    (void)unused;
+    uint8_t *p = malloc(4 * FILTERS + 16);
+    struct client *c = client_up("c", true);
+    size_t n = packet_put_header(p, 0x82, 2 + 4 * FILTERS);
+    packet_put_u16(p + n, 1);
+    n += 2;
+    for (int i = 0; i < FILTERS; i++, n += 4) {
+        memcpy(p + n, "\0\1t", 4);
+    }
+    client_send(c, p, n);
+    settle();
+    assert_true(c->t.closed);
+    assert_int_equal(subs_count(rig.broker.subs), 0);
+    free(p);
+}
+
+/* Its subject is its name, and nothing else that it says. */
+static void a_certificate_names_by_its_subject(void **unused)
+{
+    (void)unused;
+    rig.listener.use_subject_as_username = true;
+    struct client *none = client_open(), *c = client_open();
+    settle();
+    c->conn->who->cert_subject = strdup("CN=device 7");
+    send_connect(none, "none", true);
+    send_connect(c, "c", true);
+    settle();
+    EXPECT(none, "\x20\2\0\4");
+    EXPECT(c, "\x20\2\0\0");
+    assert_string_equal(c->conn->who->user, "CN=device 7");
+}
+
+static void a_retained_message_goes_with_the_right_of_who_sent_it(void **unused)
+{
+    (void)unused;
+    rig.config.check_retain_source = true;
+    struct client *from = client_up("from", true), *to = client_up("to", true);
+    send_publish(from, 1, "t/1", 0, 1);
+    settle();
+    use_acl("topic read t/#\ntopic write t/1\n");
+    SEND(to, "\x82\x08\0\1\0\3t/#\0");
+    settle();
+    EXPECT(to, "\x90\3\0\1\0\x31\6\0\3t/1\0");
+    use_acl("topic read t/#\n");
+    SEND(to, "\x82\x08\0\1\0\3t/#\0");
+    settle();
+    EXPECT(to, "\x90\3\0\1\0");
+}
+
+/* PUBREL is sent again, too [MQTT-4.4.0-1]. */
+static void a_release_is_sent_again(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", false), *from = client_up("from", true);
+    subscribe(c, "t", 2);
+    send_publish(from, 4, "t", 1, 1);
+    settle();
+    c->t.out_size = 0;
+    send_ack(c, PKT_PUBREC, 1);
+    settle();
+    EXPECT(c, "\x62\2\0\1");
+    client_drop(c);
+    c = client_open();
+    send_connect(c, "c", false);
+    settle();
+    EXPECT(c, "\x20\2\1\0\x62\2\0\1");
+    send_ack(c, PKT_PUBCOMP, 1);
+    settle();
+    from->t.out_size = 0;
+}
+
+/* A batch has no limit of its own. */
+static void many_messages_are_stored_in_one_batch(void **unused)
+{
+    enum { MANY = 200 };
+    (void)unused;
+    struct client *away = client_up("away", false), *from = client_up("from", true);
+    subscribe(away, "t", 1);
+    client_drop(away);
+    settle();
+    while (rig.storage.batch) {
+        commit();
+        settle();
+    }
+    for (uint16_t i = 1; i <= MANY; i++) {
+        send_publish(from, 2, "t", i, 1);
+    }
+    settle();
+    EXPECT(from, "");
+    while (rig.storage.batch) {
+        commit();
+        settle();
+    }
+    assert_int_equal(from->t.out_size, MANY * 4);
+    from->t.out_size = 0;
 }
 
 /* The name at two doors is the same user only with the same password file. */
@@ -217,6 +320,11 @@ int main(void)
         T(a_big_message_is_mounted_as_well),
         T(a_filter_that_is_too_long_when_mounted),
         T(filters_have_a_depth),
+        T(filters_have_a_number),
+        T(a_certificate_names_by_its_subject),
+        T(a_retained_message_goes_with_the_right_of_who_sent_it),
+        T(a_release_is_sent_again),
+        cmocka_unit_test_setup_teardown(many_messages_are_stored_in_one_batch, setup_durable, teardown),
         T(a_session_belongs_to_the_user_of_one_password_file),
         T(an_empty_user_name_is_not_no_name),
         T(use_username_as_clientid_needs_a_user_name),

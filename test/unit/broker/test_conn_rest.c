@@ -162,6 +162,7 @@ static void the_broker_may_end_while_somebody_waits(void **unused)
 {
     (void)unused;
     under_pressure();
+    settle();
     assert_non_null(rig.broker.slow.first);
     /* teardown frees the broker and sees that nothing is left */
 }
@@ -226,6 +227,39 @@ static void a_broken_connection_is_not_kept_for_ever(void **unused)
     EXPECT(to, "\x30\4\0\1t\0\x30\4\0\1tw");
 }
 
+/* The rest of a packet may still come, and DISCONNECT behind it. */
+static void half_a_packet_is_waited_for(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", true);
+    SEND(c, "\xC0\0\xC0");
+    c->t.write_error = -EPIPE;
+    settle();
+    assert_false(c->t.closed);
+    SEND(c, "\0\xE0\0");
+    settle();
+    assert_true(c->t.closed);
+}
+
+static void the_last_answer_may_be_lost(void **unused)
+{
+    static const char *const whys[] = {"reset by peer", NULL};
+    (void)unused;
+    for (int i = 0; i < 2; i++) {
+        struct client *c = client_open();
+        c->t.why = whys[i];
+        c->t.write_error = -EPIPE;
+        SEND(c, "\x10\x0d\0\4MQTT\7\2\0\x3c\0\1c"); /* refused: no such level */
+        settle();
+        assert_true(c->t.closed);
+        c = client_up("d", true);
+        c->t.why = whys[i];
+        c->t.read_error = -ECONNRESET;
+        settle();
+        assert_true(c->t.closed);
+    }
+}
+
 /* ---- the last answers ---- */
 
 /* More answers than one turn sends, and then DISCONNECT: all of them come, in several turns. */
@@ -263,6 +297,8 @@ int main(void)
         T(a_disconnect_behind_a_broken_connection_counts),
         T(a_broken_connection_without_a_disconnect_has_its_will),
         T(a_broken_connection_is_not_kept_for_ever),
+        T(half_a_packet_is_waited_for),
+        T(the_last_answer_may_be_lost),
         T(answers_before_a_disconnect_all_come),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -345,6 +345,26 @@ static void a_broker_that_cannot_begin(void **unused)
     assert_int_equal(teardown(NULL), 0);
 }
 
+/* The table of sessions is made for the first one. */
+static void the_first_session(void **unused)
+{
+    (void)unused;
+    int failed = 1, n = 0;
+    for (; failed > 0; n++) {
+        struct told told = {.words = 0};
+        assert_int_equal(rig_start(false), 0);
+        memory_fails(n, 1);
+        OPEN(CONNECT_A, &told);
+        failed = memory_calm();
+        assert_true(told.accepted || failed);
+        told = (struct told){.words = 0};
+        OPEN(CONNECT_B, &told);
+        assert_true(told.accepted);
+        assert_int_equal(teardown(NULL), 0);
+    }
+    assert_true(n > 3);
+}
+
 int main(void)
 {
 #define TEST(scene) cmocka_unit_test(sweep_##scene)
@@ -359,6 +379,7 @@ int main(void)
         TEST(a_place_of_its_own_for_each_door),
         TEST(many_connections),
         cmocka_unit_test(a_broker_that_cannot_begin),
+        cmocka_unit_test(the_first_session),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,7 +51,7 @@ static void hold(struct ticket *ticket, enum outq_order order, char name)
 /* What leaves now, each answer one letter. */
 static const char *leaving(void)
 {
-    static char text[64];
+    static char text[128];
     uint32_t n = outq_fill(&f.q, f.window);
     assert_int_equal(outq_write(&f.q, f.window, &f.transport.port, &f.sent), OUTQ_DONE);
     assert_int_equal(f.transport.out_size, n);
@@ -72,6 +72,19 @@ static void answers_leave_in_order(void **unused)
     assert_string_equal(leaving(), "abcdefghijklmnopqrstuvwxyz");
     assert_string_equal(leaving(), "");
     assert_int_equal(f.transport.writes, 1); /* all in one, and nothing when there is nothing */
+}
+
+/* On WebSocket each has a frame of its own, and a window has room for so many. */
+static void answers_in_frames_leave_window_by_window(void **unused)
+{
+    (void)unused;
+    char text[WINDOW_PIECES + 11] = "";
+    f.window->framed = true;
+    for (int i = 0; i < WINDOW_PIECES + 10; i++) {
+        hold(NULL, OUTQ_ANY, text[i] = (char)('a' + i % 26));
+    }
+    assert_memory_equal(leaving(), text, WINDOW_PIECES);
+    assert_string_equal(leaving(), text + WINDOW_PIECES);
 }
 
 static void acknowledgements_keep_their_order(void **unused)
@@ -584,6 +597,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(answers_leave_in_order),
+        T(answers_in_frames_leave_window_by_window),
         T(acknowledgements_keep_their_order),
         T(those_up_to_the_first_open_one_leave),
         T(pubrels_keep_their_own_order),

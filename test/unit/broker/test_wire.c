@@ -1,0 +1,317 @@
+/*
+ * test_wire.c - the files that a configuration names: which mistake is said and how, and what becomes of who
+ * is connected when they are swapped by a reload.
+ *
+ * The hashing threads are the test's own verdicts (fake_broker.h); the rest is real.
+ */
+#include "test/unit/no_memory.h"
+
+#include "broker/wire.h"
+#include "fake_broker.h"
+#include "test/unit/auth/vectors.h"
+
+static struct {
+    char dir[32];
+    char passwd[48], acl[48];
+    struct wire *wire;
+    bool no_threads;
+} f;
+
+struct hasher *hasher_new(struct mailbox *mailbox, int threads, int queue_max)
+{
+    assert_null(mailbox);
+    assert_true(threads >= 1 && queue_max > 100);
+    return f.no_threads ? NULL : (struct hasher *)&f; /* nobody looks into it */
+}
+
+void hasher_free(struct hasher *hasher)
+{
+    assert_ptr_equal(hasher, &f);
+}
+
+static void write_file(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "we");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+static int wire_setup(void **unused)
+{
+    memset(&f, 0, sizeof f);
+    strcpy(f.dir, "/tmp/test_wire.XXXXXX");
+    assert_non_null(mkdtemp(f.dir));
+    snprintf(f.passwd, sizeof f.passwd, "%s/passwd", f.dir);
+    snprintf(f.acl, sizeof f.acl, "%s/acl", f.dir);
+    write_file(f.passwd, "alice:" V7_SECRET "\nbob:" V6_SECRET6 "\n");
+    write_file(f.acl, "topic read public/#\nuser alice\ntopic readwrite #\nuser bob\ntopic readwrite #\n");
+    int result = setup(unused);
+    rig.security.allow_anonymous = false;
+    rig.security.password_file = f.passwd;
+    rig.security.password_file_at = (struct config_place){"a.conf", 3};
+    rig.security.acl_file_at = (struct config_place){"a.conf", 4};
+    return result;
+}
+
+static int wire_teardown(void **unused)
+{
+    int result = teardown(unused); /* connections end before what they live on */
+    wire_free(f.wire);
+    unlink(f.passwd);
+    unlink(f.acl);
+    return result | rmdir(f.dir);
+}
+
+static struct wiring *load(void)
+{
+    struct err err = {""};
+    struct wiring *wiring = wire_load(&rig.config, &err);
+    if (!wiring) {
+        fail_msg("%s", err.text);
+    }
+    return wiring;
+}
+
+/* The daemon as started, and as after each reload. */
+static void use(void)
+{
+    struct err err = {""};
+    if (!f.wire) {
+        f.wire = wire_new(&rig.broker, &err);
+        assert_non_null(f.wire);
+    }
+    wire_use(f.wire, load(), &rig.config);
+}
+
+static struct client *login(const char *id, const char *user)
+{
+    uint8_t p[64] = {0x10, 0, 0, 4, 'M', 'Q', 'T', 'T', 4, 0xC0, 0, 60, 0, (uint8_t)strlen(id)};
+    size_t n = 14;
+    memcpy(p + n, id, strlen(id));
+    n += strlen(id);
+    packet_put_u16(p + n, (uint16_t)strlen(user));
+    memcpy(p + n + 2, user, strlen(user));
+    n += 2 + strlen(user);
+    memcpy(p + n, "\0\2pw", 4);
+    n += 4;
+    p[1] = (uint8_t)(n - 2);
+    struct client *c = client_open();
+    client_send(c, p, n);
+    settle();
+    if (rig.login_count > 0) {
+        verdict(AUTH_ALLOWED);
+        settle();
+    }
+    assert_int_equal(c->t.out_size, 4);
+    assert_int_equal(c->t.out[3], 0);
+    c->t.out_size = 0;
+    return c;
+}
+
+/* ---- loading ---- */
+
+static void refused_with(const char *words)
+{
+    struct err err = {""};
+    assert_null(wire_load(&rig.config, &err));
+    if (!strstr(err.text, words)) {
+        fail_msg("'%s' does not say '%s'", err.text, words);
+    }
+}
+
+static void a_mistake_is_said_with_its_place(void **unused)
+{
+    (void)unused;
+    write_file(f.passwd, "alice:plain\n");
+    refused_with("a.conf:3: Error: password_file: ");
+    refused_with("plain text");
+    unlink(f.passwd);
+    refused_with("a.conf:3: Error: password_file: ");
+    rig.security.password_file = NULL;
+    rig.security.acl_file = f.acl;
+    write_file(f.acl, "nonsense\n");
+    refused_with("a.conf:4: Error: acl_file: ");
+    unlink(f.acl);
+    refused_with("a.conf:4: Error: acl_file: ");
+    rig.security.acl_file = NULL;
+    rig.listener.tls = true;
+    rig.listener.certfile = rig.listener.keyfile = f.acl; /* which is not there */
+    refused_with(f.acl);
+    rig.listener.tls = false;
+    rig.listener.protocol = PROTOCOL_WEBSOCKETS;
+    rig.listener.http_dir = f.acl;
+    refused_with(f.acl);
+}
+
+static void without_memory_nothing_is_loaded(void **unused)
+{
+    (void)unused;
+    rig.security.acl_file = f.acl;
+    int failed = 1, n = 0;
+    for (; failed > 0; n++) {
+        struct err err = {""};
+        memory_fails(n, 1);
+        struct wiring *wiring = wire_load(&rig.config, &err);
+        failed = memory_calm();
+        assert_int_equal(wiring == NULL, failed);
+        assert_int_equal(strstr(err.text, "memory") != NULL, failed);
+        wire_unload(wiring);
+    }
+    assert_true(n > 10);
+    wire_unload(NULL);
+    wire_free(NULL);
+}
+
+static void without_memory_or_threads_there_is_no_start(void **unused)
+{
+    (void)unused;
+    struct err err = {""};
+    int failed = 1, n = 0;
+    rig.broker.doors = NULL;
+    rig.broker.door_count = 0;
+    for (; failed > 0; n++) {
+        memory_fails(n, 1);
+        struct wire *wire = wire_new(&rig.broker, &err);
+        failed = memory_calm();
+        assert_int_equal(wire == NULL, failed);
+        wire_free(wire);
+        assert_null(rig.broker.doors);
+    }
+    assert_true(n > 2);
+    f.no_threads = true;
+    assert_null(wire_new(&rig.broker, &err));
+    assert_string_equal(err.text, "Error: cannot start the threads that check passwords");
+    rig.broker.doors = &rig.door;
+    rig.broker.door_count = 1;
+}
+
+/* ---- swapping ---- */
+
+static void who_has_another_password_now_is_disconnected(void **unused)
+{
+    (void)unused;
+    use();
+    struct client *alice = login("a", "alice"), *bob = login("b", "bob");
+    struct client *stranger = client_open(); /* has shown nothing yet */
+    settle();
+    use(); /* nothing has changed */
+    settle();
+    assert_false(alice->t.closed || bob->t.closed || stranger->t.closed);
+    write_file(f.passwd, "alice:" V7_SECRET "\nbob:" VA_SECRET "\n");
+    use();
+    settle();
+    assert_false(alice->t.closed || stranger->t.closed);
+    assert_true(bob->t.closed);
+    write_file(f.passwd, "bob:" VA_SECRET "\n");
+    use();
+    settle();
+    assert_true(alice->t.closed);
+    assert_false(stranger->t.closed);
+}
+
+/* The verdict that comes is about a password that counts no more. */
+static void who_waits_for_its_verdict_meanwhile_is_disconnected(void **unused)
+{
+    (void)unused;
+    use();
+    struct client *c = client_open();
+    SEND(c, "\x10\x19\0\4MQTT\4\xc2\0\x3c\0\1c\0\5alice\0\3old");
+    settle();
+    assert_int_equal(rig.login_count, 1);
+    write_file(f.passwd, "alice:" VA_SECRET "\n");
+    use();
+    settle();
+    assert_true(c->t.closed);
+    verdict(AUTH_ALLOWED);
+    settle();
+    assert_null(session_find(&rig.broker.sessions, "c"));
+}
+
+static void anonymous_clients_end_with_their_right(void **unused)
+{
+    (void)unused;
+    rig.security.allow_anonymous = true;
+    use();
+    struct client *nobody = client_up("n", true), *alice = login("a", "alice");
+    rig.security.allow_anonymous = false;
+    use();
+    settle();
+    assert_true(nobody->t.closed);
+    assert_false(alice->t.closed);
+}
+
+/* Without a password file a name is taken as it is, or nobody is. */
+static void a_password_file_that_goes_takes_its_users_along(void **unused)
+{
+    (void)unused;
+    use();
+    struct client *alice = login("a", "alice");
+    rig.security.password_file = NULL;
+    use();
+    settle();
+    assert_true(alice->t.closed);
+    rig.security.allow_anonymous = true;
+    use();
+    struct client *eve = login("e", "eve");
+    rig.security.allow_anonymous = false;
+    use();
+    settle();
+    assert_true(eve->t.closed);
+}
+
+static void names_of_certificates_are_no_matter_of_passwords(void **unused)
+{
+    (void)unused;
+    rig.listener.use_identity_as_username = true;
+    use();
+    struct client *c = client_open();
+    settle();
+    c->conn->who->cert_cn = strdup("alice");
+    send_connect(c, "c", true);
+    settle();
+    EXPECT(c, "\x20\2\0\0");
+    write_file(f.passwd, "bob:" VA_SECRET "\n");
+    use();
+    settle();
+    assert_false(c->t.closed);
+}
+
+static void what_may_no_longer_be_read_is_not_sent(void **unused)
+{
+    (void)unused;
+    rig.security.acl_file = f.acl;
+    use();
+    struct client *alice = login("a", "alice"), *bob = login("b", "bob");
+    subscribe(bob, "#", 1);
+    client_drop(bob);
+    send_publish(alice, 2, "secret/1", 1, 1);
+    send_publish(alice, 2, "public/1", 2, 1);
+    settle();
+    EXPECT(alice, "\x40\2\0\1\x40\2\0\2");
+    write_file(f.acl, "user alice\ntopic readwrite #\nuser bob\ntopic read public/#\n");
+    use();
+    bob = client_open();
+    SEND(bob, "\x10\x16\0\4MQTT\4\xc0\0\x3c\0\1b\0\3bob\0\2pw");
+    settle();
+    verdict(AUTH_ALLOWED);
+    settle();
+    EXPECT(bob, "\x20\2\1\0\x32\x0d\0\x08public/1\0\2\0");
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, wire_setup, wire_teardown)
+    const struct CMUnitTest tests[] = {
+        T(a_mistake_is_said_with_its_place),
+        T(without_memory_nothing_is_loaded),
+        T(without_memory_or_threads_there_is_no_start),
+        T(who_has_another_password_now_is_disconnected),
+        T(who_waits_for_its_verdict_meanwhile_is_disconnected),
+        T(anonymous_clients_end_with_their_right),
+        T(a_password_file_that_goes_takes_its_users_along),
+        T(names_of_certificates_are_no_matter_of_passwords),
+        T(what_may_no_longer_be_read_is_not_sent),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
