@@ -135,10 +135,13 @@ static void listener_readable(void *arg, int events)
 static int add_listener(struct listeners *all, int door, int fd, const char *name, const char *path)
 {
     struct listener *l = calloc(1, sizeof *l);
-    if (!l) {
+    char *copy = path ? strdup(path) : NULL;
+    if (!l || (path && !copy)) {
+        free(l);
+        free(copy);
         return -1;
     }
-    *l = (struct listener){.all = all, .door = door, .fd = fd, .unlink = path ? strdup(path) : NULL};
+    *l = (struct listener){.all = all, .door = door, .fd = fd, .unlink = copy};
     snprintf(l->name, sizeof l->name, "%s", name);
     watch_init(&l->watch, fd, listener_readable, l);
     l->next = all->first;
@@ -258,12 +261,16 @@ static int open_unix(struct listeners *all, int door, const struct config_listen
         return fail(err, c, c->unix_path, "remove the old socket", errno);
     }
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, BACKLOG) < 0) {
+    bool bound = fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
+    if (!bound || listen(fd, BACKLOG) < 0) {
         fail(err, c, c->unix_path, "listen on", errno);
     } else if (add_listener(all, door, fd, "", c->unix_path) < 0) {
         err_set(err, "Error: out of memory for a listener");
     } else {
         return 0;
+    }
+    if (bound) {
+        unlink(c->unix_path);
     }
     if (fd >= 0) {
         close(fd);

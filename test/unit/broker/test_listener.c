@@ -2,6 +2,8 @@
  * test_listener.c - listening sockets on the real loop; what would become of the connections is this
  * program's.
  */
+#include "test/unit/no_memory.h"
+
 #include "broker/conn.h"
 #include "broker/listener.h"
 #include "broker/log.h"
@@ -210,6 +212,28 @@ static void what_cannot_be_listened_on_is_named(void **unused)
     refused_with("cannot set the options of the socket for 127.0.0.1");
 }
 
+static void without_memory_nothing_is_listened_on(void **unused)
+{
+    (void)unused;
+    int port = want_tcp("127.0.0.1")->port, failed = 1, n = 0;
+    want_unix("socket");
+    for (; failed > 0; n++) {
+        memory_fails(n, 1);
+        f.all = listeners_open(&f.broker, &f.err);
+        failed = memory_calm();
+        assert_int_equal(f.all == NULL, failed);
+        if (failed) {
+            assert_non_null(strstr(f.err.text, "memory"));
+            assert_int_not_equal(access(f.path, F_OK), 0);
+        }
+    }
+    assert_true(n > 3);
+    listeners_start(f.all, stack, &f);
+    close(call_tcp(port)); /* the last time it was opened */
+    loop_run(f.broker.loop);
+    assert_int_equal(f.accepted, 1);
+}
+
 static void the_first_door_is_closed_when_the_second_cannot_be_opened(void **unused)
 {
     (void)unused;
@@ -336,6 +360,7 @@ int main(void)
         TEST(each_door_is_told_apart),
         TEST(without_memory_a_connection_is_refused),
         TEST(what_cannot_be_listened_on_is_named),
+        TEST(without_memory_nothing_is_listened_on),
         TEST(the_first_door_is_closed_when_the_second_cannot_be_opened),
         TEST(loopback_only_takes_what_families_there_are),
         TEST(a_socket_left_over_is_replaced),
