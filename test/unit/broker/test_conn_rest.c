@@ -199,6 +199,28 @@ static void a_disconnect_behind_a_broken_connection_counts(void **unused)
     to->t.out_size = 0;
 }
 
+/* The same when nothing of it is read yet, because the turn is full. */
+static void a_disconnect_that_is_still_to_be_read_counts(void **unused)
+{
+    (void)unused;
+    struct client *to = client_up("to", true), *from = client_open();
+    subscribe(to, "t", 0);
+    SEND(from, "\x10\x16\0\4MQTT\4\6\0\x3c\0\4from\0\1t\0\1w");
+    settle();
+    EXPECT(from, "\x20\2\0\0");
+    leave_offers(0);
+    SEND(from, "\xE0\0");
+    readable_now(from);
+    assert_true(from->conn->input_rests && !from->conn->input);
+    conn_answer(from->conn, (const uint8_t *)"\xD0\0", 2);
+    from->t.write_error = -EPIPE;
+    peer_list_flush(&rig.broker.flush); /* before the next turn reads it */
+    assert_true(from->conn->broken);
+    settle();
+    assert_true(from->t.closed);
+    EXPECT(to, "");
+}
+
 static void a_broken_connection_without_a_disconnect_has_its_will(void **unused)
 {
     (void)unused;
@@ -295,6 +317,7 @@ int main(void)
         T(who_has_ended_does_not_wait),
         T(the_broker_may_end_while_somebody_waits),
         T(a_disconnect_behind_a_broken_connection_counts),
+        T(a_disconnect_that_is_still_to_be_read_counts),
         T(a_broken_connection_without_a_disconnect_has_its_will),
         T(a_broken_connection_is_not_kept_for_ever),
         T(half_a_packet_is_waited_for),

@@ -437,6 +437,9 @@ static void a_pid_file_that_cannot_be_written_is_an_error(void **unused)
     assert_int_equal(service_pid_file_write(path, &err), -1);
     assert_non_null(strstr(err.text, "/folder: Is a directory"));
     assert_int_equal(rmdir(path), 0);
+    assert_int_equal(service_pid_file_write("/dev/null", &err),
+                     -1); /* nor is what is no file replaced by one */
+    assert_string_equal(err.text, "pid file /dev/null: it is something else than a file");
 }
 
 /* --- privileges and limits --- */

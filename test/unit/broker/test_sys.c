@@ -2,6 +2,8 @@
  * test_sys.c - what the broker says about itself, log lines on topics, and sessions that expire, by a clock
  * that the test turns.
  */
+#include "test/unit/no_memory.h"
+
 #include "broker/log.h"
 #include "broker/mailbox.h"
 #include "broker/sys.h"
@@ -241,11 +243,34 @@ static void sessions_that_nobody_came_back_for_expire(void **unused)
     end();
 }
 
+/* There is no half of it; a value that could not be published is logged, and comes when it changes. */
+static void without_memory_there_is_no_start(void **unused)
+{
+    (void)unused;
+    int failed = 1, n = 0;
+    rig.config.sys_interval = 10;
+    for (; failed > 0; n++) {
+        memory_fails(n, 1);
+        struct sys *made = sys_new(&rig.broker);
+        failed = memory_calm();
+        assert_true(made || failed);
+        assert_true(made || n < 10); /* of its own: the rest is for values */
+        sys_stop(made);
+        if (made) {
+            rig.broker.loop->mailbox = mailbox_new(wake, NULL);
+            sys_free(made);
+            mailbox_free(rig.broker.loop->mailbox);
+        }
+    }
+    assert_true(n > 30);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(the_first_round_is_retained),
+        TEST(without_memory_there_is_no_start),
         TEST(the_values_are_those_of_the_broker),
         TEST(only_what_has_changed_is_published_again),
         TEST(an_interval_of_0_says_nothing_until_a_reload_says_another),
