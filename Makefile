@@ -342,12 +342,13 @@ interop: packages-test $(BIN) $(NODE)/.done $(if $(wildcard ws/dashboard/build.s
 # Of a build of its own, gcc's. Without optimising there are warnings that the other builds have not: they do not count.
 coverage_make = $(MAKE) --no-print-directory COVERAGE=1 CC=gcc WERROR=0
 .PHONY: coverage
-coverage: packages-test ## what the unit and conformance tests run of each file; at least 90 % of the lines of each room
+coverage: packages-test ## which lines the unit and conformance tests run (at least 90 %), and what clients can reach and no test does, and why
 	@$(coverage_make) test-built
 	@find build/coverage/obj -name '*.gcda' -delete
 	@umask 0; $(coverage_make) unit # children that give up root write down what they ran
 	@$(coverage_make) conformance
 	@test/lib/coverage lines build/coverage
+	@test/lib/coverage reached build/coverage
 	@echo '== make coverage: all passed'
 
 # ---- fuzz: every test/fuzz/fuzz_NAME.c over test/fuzz/corpus/NAME ------------------------------------------------
