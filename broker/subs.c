@@ -341,14 +341,15 @@ size_t subs_match(struct subs *subs, struct slice topic, const struct match **ou
     return subs->match_count;
 }
 
-void subs_each(struct session *session, void (*fn)(void *arg, struct slice filter, uint8_t qos), void *arg)
+void subs_sweep(struct subs *subs, struct session *session,
+                bool (*drop)(void *arg, struct slice filter, uint8_t qos), void *arg)
 {
-    static const size_t most = UINT16_MAX;
-    uint8_t *buf = malloc(most);
-    for (uint32_t i = 0; buf && i < session->sub_count; i++) {
+    uint8_t buf[UINT16_MAX];
+    for (uint32_t i = session->sub_count; i-- > 0;) { /* the last one takes the place of one that goes */
         const struct sub *sub = session->subs[i];
-        size_t n = subs_filter(sub, buf, most);
-        fn(arg, slice_of(buf, n), sub->node->slots[sub->place].qos);
+        struct slot *slot = &sub->node->slots[sub->place];
+        if (drop(arg, slice_of(buf, subs_filter(sub, buf, sizeof buf)), slot->qos)) {
+            remove_slot(subs, slot);
+        }
     }
-    free(buf);
 }

@@ -55,8 +55,9 @@ void subs_reads(struct sub *sub, bool all);
 /* The filter, written into buf; 0: it is longer than size. */
 size_t subs_filter(const struct sub *sub, uint8_t *buf, size_t size);
 
-/* Calls fn for each subscription of the session, with its whole filter. */
-void subs_each(struct session *session, void (*fn)(void *arg, struct slice filter, uint8_t qos), void *arg);
+/* Removes those subscriptions of the session for which drop(arg, filter, qos) is true. */
+void subs_sweep(struct subs *subs, struct session *session,
+                bool (*drop)(void *arg, struct slice filter, uint8_t qos), void *arg);
 
 size_t subs_count(const struct subs *subs);
 

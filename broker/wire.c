@@ -239,6 +239,23 @@ static bool not_readable(void *arg, const struct session *session, const struct 
     return session->who && !router_may(arg, session->who, ACL_READ, msg_topic(msg));
 }
 
+struct subscriber {
+    const struct broker *broker;
+    const struct session *session;
+};
+
+static bool not_subscribable(void *arg, struct slice filter, uint8_t qos)
+{
+    const struct subscriber *who = arg;
+    (void)qos;
+    if (router_may(who->broker, who->session->who, ACL_SUBSCRIBE, filter)) {
+        return false;
+    }
+    log_write(LOG_T_NOTICE, "The subscription of %s to '%.*s' has ended: it is no longer allowed.",
+              who->session->client_id, SLICE_ARG(filter));
+    return true;
+}
+
 static void end_rights(struct broker *broker, struct passwords **before)
 {
     conn_each(broker, end_if_changed, before);
@@ -246,6 +263,7 @@ static void end_rights(struct broker *broker, struct passwords **before)
     HASH_ITER(hh, broker->sessions.by_id, session, next) {
         session_rights_changed(session);
         session_sweep(&broker->sessions, session, not_readable, broker);
+        subs_sweep(broker->subs, session, not_subscribable, &(struct subscriber){broker, session});
     }
 }
 

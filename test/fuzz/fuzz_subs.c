@@ -120,11 +120,12 @@ static void match(struct slice name)
     }
 }
 
-static void each(void *arg, struct slice filter, uint8_t qos)
+static bool each(void *arg, struct slice filter, uint8_t qos)
 {
     struct one *one = list_find(arg, filter);
     CHECK(one && one->qos == qos && !one->seen);
     one->seen = true;
+    return false;
 }
 
 static void walk(struct session *session)
@@ -132,7 +133,7 @@ static void walk(struct session *session)
     for (size_t i = 0; i < run.n; i++) {
         run.v[i].seen = false;
     }
-    subs_each(session, each, session);
+    subs_sweep(run.subs, session, each, session);
     for (size_t i = 0; i < run.n; i++) {
         CHECK(run.v[i].seen == (run.v[i].session == session));
     }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rawmqtt import NOT_AUTHORISED, PUBACK, PUBLISH, PUBREC, Will, publish
+from rawmqtt import NOT_AUTHORISED, PUBACK, PUBLISH, PUBREC, SUBACK, Will, publish, subscribe
 
 RULES = """
 topic read public/#
@@ -163,3 +163,18 @@ def test_denied_qos2_is_not_routed_after_the_rights_came(start):
 def test_anonymous_and_password_together(broker):
     broker.connect("c").ping()
     broker.client().connect("c", user="admin", password="wrong", expect=NOT_AUTHORISED)
+
+
+def test_subscribe_rules(start):
+    """`topic subscribe`: what does not lie within one of them is answered by 0x80, the rest of the packet is not touched."""
+    broker = start("acl_file {dir}/acl\nallow_anonymous true\n",
+                   files={"acl": "topic readwrite #\ntopic subscribe a/#\npattern subscribe own/%c/#\n"})
+    client, other = broker.connect("c"), broker.connect("o")
+    client.send(subscribe(7, ("#", 0), ("a/+/x", 1), ("own/c/#", 2), ("own/o/#", 2), ("own/+/#", 0), ("+/x", 0)))
+    assert client.expect(SUBACK).body[2:] == bytes([0x80, 1, 2, 0x80, 0x80, 0x80])
+    broker.wait_log(r"Denied SUBSCRIBE from c to 4 filters of one packet\. The first is '#'")
+    for topic in ("b", "a/1/x", "own/o/x", "own/c/x"):
+        other.publish(topic, "x", 1)
+    client.expect_message("a/1/x", "x", qos=1)
+    client.expect_message("own/c/x", "x", qos=1)
+    client.expect_nothing()

@@ -150,6 +150,24 @@ def test_changed_acl_of_what_was_wholly_allowed(start):
         kept.expect_nothing()
 
 
+def test_subscription_no_longer_allowed(start):
+    """`topic subscribe` at a reload: what no longer lies within one ends, and does not come back with the old rules."""
+    broker = start("acl_file {dir}/acl\n", files={"acl": "topic readwrite #\n"})
+    writer, client = broker.connect("writer"), broker.connect("c")
+    client.subscribe(("#", 1), ("a/+", 1), ("b", 0))
+    broker.write("acl", "topic readwrite #\ntopic subscribe a/#\n")
+    broker.reload()
+    broker.wait_log(r"The subscription of c to '#' has ended: it is no longer allowed\.")
+    broker.wait_log(r"The subscription of c to 'b' has ended: it is no longer allowed\.")
+    broker.write("acl", "topic readwrite #\n")
+    broker.reload()
+    for topic in ("a/x", "b", "c"):
+        writer.publish(topic, "x", 1)
+    client.expect_message("a/x", "x", qos=1)
+    client.expect_nothing()
+    assert "to 'a/+' has ended" not in broker.log
+
+
 def test_rights_of_another_listener(start):
     """A kept session that comes back by a listener with other rules has those."""
     broker = start("per_listener_settings true\nlistener {tcp} 127.0.0.1\nallow_anonymous true\nacl_file {dir}/all\n"
