@@ -97,6 +97,7 @@ static void output_lost(struct conn *conn)
 {
     if (conn->state == CONN_UP) {
         conn->broken = true;
+        outq_free(&conn->out);
         timer_start(conn->broker->loop, &conn->timer, LAST_PACKETS_MS);
         conn_again(conn);
         return;
@@ -114,11 +115,14 @@ void conn_flush(struct peer *peer)
         }
         return;
     }
-    if (conn->broken && conn->state == CONN_CLOSING) {
-        conn_die(conn); /* its last answer reaches nobody */
+    if (conn->broken) { /* no answer reaches it any more */
+        outq_free(&conn->out);
+        if (conn->state == CONN_CLOSING) {
+            conn_die(conn);
+        }
         return;
     }
-    if (conn->broken || conn->peer.blocked || conn->state == CONN_TRANSPORT) {
+    if (conn->peer.blocked || conn->state == CONN_TRANSPORT) {
         return; /* writable() comes */
     }
     bool more;

@@ -469,9 +469,12 @@ static void what_a_broken_transport_still_has_is_read(void **unused)
         if (disconnects) {
             SEND(c, "\xE0\0");
         }
-        settle();
-        assert_true(c->t.closed);
+        while (!c->t.closed) {
+            assert_true(one_turn());
+            assert_true(c->t.closed || c->conn->out.count == 0); /* answers to nobody are not kept */
+        }
         assert_int_equal(c->t.in_size, 0);
+        settle();
         if (disconnects) {
             EXPECT(watcher, "");
         } else {
