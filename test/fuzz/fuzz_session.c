@@ -536,6 +536,10 @@ static void do_step(const struct step *step)
     case STEP_NO_MEMORY:
         do_no_memory(a, b);
         break;
+    case STEP_MANY:
+        rig.broker.turn_visits = TURN_VISITS; /* others were dear */
+        do_packet(s, STEP_MANY, a, b);
+        break;
     default:
         do_packet(s, step->what % STEPS, a, b);
         break;

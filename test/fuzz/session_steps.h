@@ -16,7 +16,7 @@
 #define STEP_KINDS(X)                                                                             \
     X(CONNECT) X(SUBSCRIBE) X(UNSUBSCRIBE) X(PUBLISH) X(ACK) X(EMPTY) X(OPEN) X(READY) X(OWED)    \
     X(STORM) X(RAW) X(WRITE) X(READ) X(END) X(TIME) X(COMMIT) X(LIMITS) X(RIGHTS) X(GREET)        \
-    X(VERDICT) X(SETTLE) X(LOCAL) X(EXPIRE) X(WRAP) X(PAUSE) X(NO_MEMORY)
+    X(VERDICT) X(SETTLE) X(LOCAL) X(EXPIRE) X(WRAP) X(PAUSE) X(NO_MEMORY) X(MANY)
 
 enum step_kind {
 #define X(name) STEP_##name,
@@ -200,6 +200,20 @@ static inline size_t body_filters(uint8_t *p, uint8_t a, uint8_t b, bool with_qo
     return n;
 }
 
+/* More filters than a full turn has time for. a: the first of eight (4), QoS (2), UNSUBSCRIBE; b: how many */
+static inline size_t body_many(uint8_t *p, uint8_t a, uint8_t b)
+{
+    size_t n = 2;
+    packet_put_u16(p, (uint16_t)(b + 1));
+    for (int i = 0; i < 64 + 2 * b && n < PACKET_MOST / 2; i++) {
+        n += put_text(p + n, step_filter((uint8_t)((a & 15) + i % 8)));
+        if (!(a & 0x80)) {
+            p[n++] = (a >> 5 & 3) % 3;
+        }
+    }
+    return n;
+}
+
 /* a: topic (4), QoS (2), retain, DUP; b: payload's size (3), identifier (5) */
 static inline size_t body_publish(uint8_t *p, uint8_t a, uint8_t b)
 {
@@ -237,6 +251,10 @@ static inline size_t step_packet(uint8_t *out, uint8_t what, uint8_t a, uint8_t 
     case STEP_PUBLISH:
         first = (uint8_t)(PKT_PUBLISH << 4 | (qos && a & 0x80 ? 8 : 0) | qos << 1 | (a >> 6 & 1));
         n = body_publish(body, a, b);
+        break;
+    case STEP_MANY:
+        first = (a & 0x80 ? PKT_UNSUBSCRIBE : PKT_SUBSCRIBE) << 4 | 2;
+        n = body_many(body, a, b);
         break;
     case STEP_ACK:
         return packet_put_ack(out, (uint8_t)(PKT_PUBACK + (a & 3)), (uint16_t)(a >> 2 << 8 | b));
