@@ -305,11 +305,11 @@ void subscribe_forget(struct conn *conn)
 /* Room for the answer and for mounted(). */
 static bool make_room(struct asking *asking, struct slice mount)
 {
-    size_t room = suback_room(&asking->filters), size = room + (mount.n ? mount.n + UINT16_MAX : 0);
-    if (size == 0) {
+    size_t room = suback_room(&asking->filters);
+    if (!asking->filters.with_qos && mount.n == 0) {
         return true;
     }
-    asking->buf = malloc(size);
+    asking->buf = malloc(room + (mount.n ? mount.n + UINT16_MAX : 0));
     if (asking->buf && mount.n > 0) {
         asking->mount = slice_of(memcpy(asking->buf + room, mount.p, mount.n), mount.n);
     }
