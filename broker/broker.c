@@ -97,8 +97,7 @@ void broker_free(struct broker *broker)
         conn_each(broker, end_conn, NULL);
     }
     timer_stop(broker->loop, &broker->slow_timer);
-    while (broker->flush.first ||
-           broker->resume.first) { /* who is on the slow list has ended, and is on flush */
+    while (broker->flush.first) { /* on which all are that have just ended, whatever else they wait for */
         peer_list_flush(&broker->slow);
         peer_list_flush(&broker->resume);
         peer_list_flush(&broker->flush);

@@ -92,7 +92,7 @@ static void node_free(const struct tree *tree, struct tree_node *node)
 
 void tree_destroy(struct tree *tree, void (*drop)(struct tree_node *node))
 {
-    for (uint32_t i = 0; tree->table && i <= tree->mask; i++) {
+    for (uint32_t i = 0; i <= tree->mask; i++) {
         for (struct tree_node *node = tree->table[i], *next; node; node = next) {
             next = node->chain;
             if (drop) {
@@ -101,12 +101,10 @@ void tree_destroy(struct tree *tree, void (*drop)(struct tree_node *node))
             node_free(tree, node);
         }
     }
-    if (tree->root && drop) {
+    if (drop) {
         drop(tree->root);
     }
-    if (tree->table) {
-        drop_block(tree, (tree->mask + (size_t)1) * sizeof *tree->table);
-    }
+    drop_block(tree, (tree->mask + (size_t)1) * sizeof *tree->table);
     free(tree->root);
     free(tree->table);
     *tree = (struct tree){0};

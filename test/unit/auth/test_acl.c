@@ -481,6 +481,68 @@ static void answers_name_the_line(void **state)
 }
 
 /* all: everything that the filter matches may be read; some: something of it may. */
+struct filter_row {
+    const char *who, *filter;
+    bool all, some;
+};
+
+static void check_filters(const struct acl *acl, const struct filter_row *rows, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        char *name = strdup(rows[i].who), *client = strchr(name, '|') + 1;
+        client[-1] = 0;
+        struct principal who = {.user = *name ? name : NULL, .client_id = client};
+        if (acl_reads_all(acl, &who, slice_str(rows[i].filter)) != rows[i].all)
+            fail_msg("%s %s: all of it should be %d", rows[i].who, rows[i].filter, rows[i].all);
+        if (acl_reads_some(acl, &who, slice_str(rows[i].filter)) != rows[i].some)
+            fail_msg("%s %s: some of it should be %d", rows[i].who, rows[i].filter, rows[i].some);
+        free(name);
+    }
+}
+
+static void what_filters_match_where_patterns_deny(void **state)
+{
+    (void)state;
+    struct acl *acl = load("user mary\n"
+                           "topic read $own/#\n"
+                           "topic read a/#\n"
+                           "topic deny #\n"
+                           "user tom\n"
+                           "topic read $own/#\n"
+                           "topic read a/#\n"
+                           "topic deny +/secret\n"
+                           "pattern read %c/#\n"
+                           "pattern deny %c/door\n");
+    static const struct filter_row rows[] = {
+        {"mary|c", "$own/x", true, true},     {"mary|c", "a/x", false, false}, /* "#" is not about $own */
+        {"tom|c", "$own/secret", true, true}, {"tom|c", "a/secret", false, false},
+        {"tom|c", "a/open", true, true},      {"eve|c", "c/#", false, true},
+        {"eve|c", "c/window", true, true},    {"eve|c", "c/door", false, false},
+        {"a/b|c", "c/window", false, true},   {"a/b|c", "c/+", false, true}, /* a slash may mean anything */
+    };
+    check_filters(acl, rows, sizeof rows / sizeof *rows);
+    check_filters(NULL, &(struct filter_row){"eve|c", "#", true, true}, 1);
+    struct principal nobody = {.user = (char[]){""}, .client_id = (char[]){"c"}}; /* a name, not none */
+    assert_false(acl_allows(acl, &nobody, ACL_READ, slice_str("a/x")));
+    assert_true(acl_allows(acl, &nobody, ACL_READ, slice_str("c/x")));
+    acl_unref(acl);
+}
+
+/* What takes long to find out is not found out: each message is asked about then. */
+static void among_many_rules_a_filter_is_not_followed_for_ever(void **state)
+{
+    (void)state;
+    char *text = calloc(1, 20000);
+    strcpy(text, "user mary\ntopic read #\n");
+    for (int i = 0; i < 300; i++)
+        sprintf(text + strlen(text), "topic deny %d/y\n", i);
+    struct acl *acl = load(text);
+    static const struct filter_row rows[] = {{"mary|c", "+/x", false, true}, {"mary|c", "1/x", true, true}};
+    check_filters(acl, rows, 2);
+    acl_unref(acl);
+    free(text);
+}
+
 static void what_filters_match(void **state)
 {
     (void)state;
@@ -492,10 +554,7 @@ static void what_filters_match(void **state)
                            "topic deny d/#\n"
                            "pattern read own/%u/%c\n"
                            "pattern read d/#\n");
-    static const struct {
-        const char *who, *filter;
-        bool all, some;
-    } rows[] = {
+    static const struct filter_row rows[] = {
         {"mary|c", "a/y/#", true, true},       {"mary|c", "a", true, true},
         {"mary|c", "a/x/open", true, true},    {"mary|c", "a/#", false, true},
         {"mary|c", "a/+/secret", false, true}, {"mary|c", "a/x/secret", false, false},
@@ -512,16 +571,7 @@ static void what_filters_match(void **state)
         {"|c", "own/x/c", false, false},       {"|c", "d/#", true, true},
         {"+|c", "d/#", false, false},
     };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        char *name = strdup(rows[i].who), *client = strchr(name, '|') + 1;
-        client[-1] = 0;
-        struct principal who = {.user = *name ? name : NULL, .client_id = client};
-        if (acl_reads_all(acl, &who, slice_str(rows[i].filter)) != rows[i].all)
-            fail_msg("%s %s: all of it should be %d", rows[i].who, rows[i].filter, rows[i].all);
-        if (acl_reads_some(acl, &who, slice_str(rows[i].filter)) != rows[i].some)
-            fail_msg("%s %s: some of it should be %d", rows[i].who, rows[i].filter, rows[i].some);
-        free(name);
-    }
+    check_filters(acl, rows, sizeof rows / sizeof *rows);
     acl_unref(acl);
 }
 
@@ -543,6 +593,8 @@ int main(void)
         cmocka_unit_test(subscribe_rules),
         cmocka_unit_test(answers_name_the_line),
         cmocka_unit_test(what_filters_match),
+        cmocka_unit_test(what_filters_match_where_patterns_deny),
+        cmocka_unit_test(among_many_rules_a_filter_is_not_followed_for_ever),
     };
     return cmocka_run_group_tests(tests, files_make, files_remove);
 }

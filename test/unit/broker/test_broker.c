@@ -153,6 +153,35 @@ static void filters_have_a_number(void **unused)
     free(p);
 }
 
+/* The right to all that it matches is asked for message by message. */
+static void a_long_filter_has_its_rights(void **unused)
+{
+    enum { LONG = 1500 };
+    (void)unused;
+    char topic[LONG + 3];
+    uint8_t p[LONG + 16];
+    memset(topic, 'x', LONG);
+    strcpy(topic + LONG, "/+");
+    struct client *c = client_up("c", true), *from = client_up("from", true);
+    use_acl("topic readwrite #\n");
+    size_t n = packet_put_header(p, 0x82, 2 + 2 + LONG + 2 + 1);
+    packet_put_u16(p + n, 1);
+    packet_put_u16(p + n + 2, LONG + 2);
+    memcpy(p + n + 4, topic, LONG + 3); /* with the QoS */
+    client_send(c, p, n + 4 + LONG + 3);
+    settle();
+    EXPECT(c, "\x90\3\0\1\0");
+    topic[LONG + 1] = '1';
+    send_publish(from, 0, topic, 0, 1);
+    settle();
+    assert_int_equal(c->t.out_size, 3 + 2 + LONG + 2 + 1);
+    c->t.out_size = 0;
+    use_acl("topic write #\n");
+    send_publish(from, 0, topic, 0, 1);
+    settle();
+    EXPECT(c, "");
+}
+
 /* Its subject is its name, and nothing else that it says. */
 static void a_certificate_names_by_its_subject(void **unused)
 {
@@ -321,6 +350,7 @@ int main(void)
         T(a_filter_that_is_too_long_when_mounted),
         T(filters_have_a_depth),
         T(filters_have_a_number),
+        T(a_long_filter_has_its_rights),
         T(a_certificate_names_by_its_subject),
         T(a_retained_message_goes_with_the_right_of_who_sent_it),
         T(a_release_is_sent_again),

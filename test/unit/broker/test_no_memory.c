@@ -203,6 +203,33 @@ static void many_filters_at_once(void)
     keeps_its_word(a, &told);
 }
 
+/* More than one turn does: the packet is kept meanwhile. */
+static void filters_for_several_turns(void)
+{
+    enum { LONG = 60000, LONG_ONES = 3, SHORT_ONES = 40, SIZE = LONG_ONES * (LONG + 3) + SHORT_ONES * 5 };
+    struct told told = {.words = 0};
+    struct client *a = OPEN(CONNECT_A, &told);
+    uint8_t *p = malloc(SIZE + 16);
+    size_t n = packet_put_header(p, 0x82, 2 + SIZE);
+    packet_put_u16(p + n, 1);
+    n += 2;
+    for (int i = 0; i < LONG_ONES; i++, n += LONG + 3) {
+        packet_put_u16(p + n, LONG);
+        memset(p + n + 2, 'a' + i, LONG);
+        p[n + 2 + LONG] = 1;
+    }
+    for (int i = 0; i < SHORT_ONES; i++, n += 5) {
+        memcpy(p + n, "\0\2t\0\1", 5);
+        p[n + 3] = (uint8_t)('0' + i);
+    }
+    client_send(a, p, n);
+    free(p);
+    serve(a, &told);
+    client_send(a, SUBSCRIBE_T, sizeof SUBSCRIBE_T - 1);
+    serve(a, &told);
+    keeps_its_word(a, &told);
+}
+
 static void messages_of_all_kinds(void)
 {
     struct told told = {.words = 0}, other = {.words = 0};
@@ -318,6 +345,7 @@ static void many_connections(void)
 SWEEP(a_login_and_a_will)
 SWEEP(a_login_with_a_password)
 SWEEP(many_filters_at_once)
+SWEEP(filters_for_several_turns)
 SWEEP(messages_of_all_kinds)
 SWEEP(a_client_that_is_away_and_comes_back)
 SWEEP(retained_messages)
@@ -372,6 +400,7 @@ int main(void)
         TEST(a_login_and_a_will),
         TEST(a_login_with_a_password),
         TEST(many_filters_at_once),
+        TEST(filters_for_several_turns),
         TEST(messages_of_all_kinds),
         TEST(a_client_that_is_away_and_comes_back),
         TEST(retained_messages),
