@@ -153,6 +153,17 @@ static void filters_have_a_number(void **unused)
     free(p);
 }
 
+static void a_filter_may_be_denied(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", true);
+    use_acl("topic subscribe a/#\ntopic read #\n");
+    SEND(c, "\x82\x10\0\1\0\3a/#\1\0\1#\1\0\1b\1");
+    settle();
+    EXPECT(c, "\x90\5\0\1\1\x80\x80");
+    assert_int_equal(subs_count(rig.broker.subs), 1);
+}
+
 /* The right to all that it matches is asked for message by message. */
 static void a_long_filter_has_its_rights(void **unused)
 {
@@ -350,6 +361,7 @@ int main(void)
         T(a_filter_that_is_too_long_when_mounted),
         T(filters_have_a_depth),
         T(filters_have_a_number),
+        T(a_filter_may_be_denied),
         T(a_long_filter_has_its_rights),
         T(a_certificate_names_by_its_subject),
         T(a_retained_message_goes_with_the_right_of_who_sent_it),
