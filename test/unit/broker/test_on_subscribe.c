@@ -80,20 +80,6 @@ static void too_deep_filters_end_it(void **unused)
     assert_true(c->t.closed);
 }
 
-/* [MQTT-3.8.4-5] 0x80 for what is denied, in its place. */
-static void the_acl_may_deny_filters(void **unused)
-{
-    (void)unused;
-    use_acl("topic readwrite #\ntopic subscribe a/#\n");
-    struct client *c = client_up("c", true);
-    SEND(c, "\x82\x10\0\1\0\1#\0\0\3a/b\1\0\1b\0");
-    settle();
-    EXPECT(c, "\x90\5\0\1\x80\1\x80");
-    assert_int_equal(subs_count(rig.broker.subs), 1);
-    acl_unref(rig.door.acl);
-    rig.door.acl = NULL;
-}
-
 static void unsubscribing_ends_delivery(void **unused)
 {
     (void)unused;
@@ -747,7 +733,6 @@ int main(void)
         T(quality_is_granted_up_to_max_qos),
         T(rights_count_when_a_message_is_sent),
         T(too_deep_filters_end_it),
-        T(the_acl_may_deny_filters),
         T(unsubscribing_ends_delivery),
         T(retained_messages_follow_the_suback),
         T(a_wildcard_does_not_bring_the_brokers_own),
