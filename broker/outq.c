@@ -96,12 +96,12 @@ uint32_t outq_held(const struct outq *q)
     return held;
 }
 
-/* Copied bytes grow the last piece when it ends where they begin: then it is the window's own, too. */
+/* Copied bytes grow the last piece when it is the end of the window's own bytes. */
 static void window_copied(struct window *w, size_t n)
 {
     uint8_t *p = w->bytes + w->used;
     struct iovec *last = w->pieces ? &w->iov[w->pieces - 1] : NULL;
-    bool joins = last && (uint8_t *)last->iov_base + last->iov_len == p;
+    bool joins = last && (uint8_t *)last->iov_base + last->iov_len == p && !w->refs[w->pieces - 1];
     if (joins && !(w->framed && w->fresh)) {
         last->iov_len += n;
     } else {
