@@ -138,6 +138,9 @@ static int apply_address(struct reader *r, const char *name, char *rest)
     if (value_end(name, rest, &reason)) {
         return parser_fail(r->p, r->here, "%s", reason.text);
     }
+    if (*address == '#') { /* as in 'listener 1883 # all addresses' */
+        return parser_fail(r->p, r->here, "Empty '%s' value in configuration.", name);
+    }
     draft = no_path(r, address) ? NULL : default_listener(r, name);
     if (!draft) {
         return -1;

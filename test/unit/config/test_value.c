@@ -74,6 +74,7 @@ static void words_as_mosquitto_says_them(void **state)
     refused("pid_file /tmp/pid\npid_file /tmp/pid\n", 2,
             "Error: Duplicate 'pid_file' value in configuration");
     refused("listener\n", 1, "Error: Empty 'listener port' value in configuration.");
+    refused("bind_address #\n", 1, "Error: Empty 'bind_address' value in configuration.");
     refused("topic x\n", 1, "Error: The 'topic' option requires a bridge to be defined first.");
     refused("mount_point test/\n", 1,
             "Error: The 'mount_point' option requires a listener to be defined first.");
