@@ -17,6 +17,7 @@
 #include "broker/setup.h"
 #include "broker/spare.h"
 #include "broker/sys.h"
+#include "broker/tool_acl.h"
 #include "broker/wire.h"
 #include "tls/tls.h"
 #include <errno.h>
@@ -421,7 +422,7 @@ static int daemon_main(struct daemon *d)
 static const struct {
     const char *name;
     int (*tool)(int argc, char **argv);
-} tools[] = {{"passwd", passwd_tool}, {"cert", cert_tool}, {"setup", setup_tool}};
+} tools[] = {{"passwd", passwd_tool}, {"cert", cert_tool}, {"setup", setup_tool}, {"acl", acl_tool}};
 
 int main(int argc, char **argv)
 {

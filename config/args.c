@@ -30,7 +30,7 @@ static void print_usage(FILE *out)
           "\n"
           "Tools, each with -h: bramble passwd (password files), bramble cert (a CA and certificates), "
           "bramble setup (all\n"
-          "that a secure broker needs, in one folder).\n",
+          "that a secure broker needs, in one folder), bramble acl (what an ACL says).\n",
           out);
 }
 
