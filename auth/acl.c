@@ -293,6 +293,11 @@ bool acl_reads_some(const struct acl *acl, const struct principal *who, struct s
             section_overlaps(acl->patterns, &walk, RIGHT_READ));
 }
 
+bool acl_limits_subscribing(const struct acl *acl)
+{
+    return acl && has((const struct rule *)acl->tree.root, BIT_SUBSCRIBE);
+}
+
 /* ---- references ---- */
 
 void acl_destroy(struct acl *acl)

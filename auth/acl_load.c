@@ -60,6 +60,7 @@ static int add_rule(struct acl *acl, struct slice user, bool is_pattern, struct 
     struct topic_walk walk = topic_walk(filter);
     struct slice level;
     struct rule *rule = section_need(acl, user, is_pattern);
+    ((struct rule *)acl->tree.root)->below |= bits;
     while (rule) {
         rule->below |= bits;
         if (!topic_next_level(&walk, &level))

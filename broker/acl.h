@@ -43,5 +43,7 @@ struct acl_answer acl_ask(const struct acl *acl, const struct principal *who, en
 bool acl_reads_all(const struct acl *acl, const struct principal *who, struct slice filter);
 /* Whether one of them may perhaps be read: false is certain. */
 bool acl_reads_some(const struct acl *acl, const struct principal *who, struct slice filter);
+/* Whether ACL_SUBSCRIBE can be denied to anybody. NULL is allowed. */
+bool acl_limits_subscribing(const struct acl *acl);
 
 #endif

@@ -263,7 +263,10 @@ static void end_rights(struct broker *broker, struct passwords **before)
     HASH_ITER(hh, broker->sessions.by_id, session, next) {
         session_rights_changed(session);
         session_sweep(&broker->sessions, session, not_readable, broker);
-        subs_sweep(broker->subs, session, not_subscribable, &(struct subscriber){broker, session});
+        const struct door *door = broker_door(broker, session->who);
+        if (door && acl_limits_subscribing(door->acl)) {
+            subs_sweep(broker->subs, session, not_subscribable, &(struct subscriber){broker, session});
+        }
     }
 }
 

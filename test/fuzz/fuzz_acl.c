@@ -216,6 +216,7 @@ static void ask_filters(const struct acl *acl, struct slice file, const struct p
         CHECK(getrandom(&choice, sizeof choice, 0) == sizeof choice);
         struct slice filter = filter_of(topic, choice, buf);
         CHECK(acl_allows(acl, who, ACL_SUBSCRIBE, filter) == plain_allows(file, who, ACL_SUBSCRIBE, filter));
+        CHECK(acl_limits_subscribing(acl) || acl_allows(acl, who, ACL_SUBSCRIBE, filter));
         if (topic_matches(filter, topic)) {
             CHECK(readable || !acl_reads_all(acl, who, filter));
             CHECK(!readable || acl_reads_some(acl, who, filter));

@@ -429,6 +429,7 @@ static void subscribe_rules(void **state)
     for (size_t i = 0; i < sizeof denied / sizeof *denied; i++)
         if (allows(acl, "mary|c", 's', denied[i]))
             fail_msg("%s should be denied", denied[i]);
+    assert_true(acl_limits_subscribing(acl));
     assert_true(allows(acl, "tom|c", 's', "#")); /* no such rule concerns him */
     assert_true(allows(acl, "|c", 's', "#"));
     assert_true(allows(acl, "mary|c", 'r', "sensors/x/y")); /* it is about subscribing only */
@@ -452,6 +453,7 @@ static void subscribe_rules(void **state)
 static void answers_name_the_line(void **state)
 {
     (void)state;
+    assert_false(acl_limits_subscribing(NULL));
     struct acl *acl = load("# nobody\n"
                            "user mary\n"
                            "topic read a/#\n"
@@ -470,6 +472,7 @@ static void answers_name_the_line(void **state)
         {"me/x", ACL_WRITE, true, 7}, {"b", ACL_READ, false, 0},   {"#", ACL_SUBSCRIBE, true, 0},
     };
     struct principal who = {.user = strdup("mary"), .client_id = strdup("me")};
+    assert_false(acl_limits_subscribing(acl));
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct acl_answer answer = acl_ask(acl, &who, rows[i].access, slice_str(rows[i].topic));
         assert_int_equal(answer.allowed, rows[i].allowed);
