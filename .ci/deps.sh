@@ -124,10 +124,9 @@ find_archive() {
 private_apt() {
     a=$work/apt
     mkdir -p "$a/etc/preferences.d" "$a/etc/sources.list.d" "$a/etc/apt.conf.d" "$a/lists/partial" "$a/cache/archives/partial"
-    {
-        echo "deb-src [signed-by=$key] $archive $suite main"
-        [ -z "$security" ] || echo "deb-src [signed-by=$key] $security $suite-security main"
-    } >"$a/etc/sources.list"
+    echo "deb-src [signed-by=$key] $archive $suite main" >"$a/etc/suite.list"
+    echo "${security:+deb-src [signed-by=$key] $security $suite-security main}" >"$a/etc/security.list"
+    cat "$a/etc/suite.list" "$a/etc/security.list" >"$a/etc/sources.list"
     {
         # the system's proxy settings stay in force
         apt-config dump 2>/dev/null | grep -E '^Acquire::[a-z]+::([^ ]*::)?Proxy' || :
@@ -154,21 +153,23 @@ fetch() {
     run "reading the source package index" env APT_CONFIG="$work/apt/apt.conf" apt-get -q update
     mkdir "$work/fetched"
     # The .dsc is not asked for: mirrors exist that lack one, and apt checks each file against the index anyway. The
-    # newest version wins; some mirrors of the security archive lack the original tar file, which the suite has too.
+    # newest version wins. Of a version that both archives list, a mirror may have the one file in the one archive and
+    # the other in the other: apt asks only the first, so each is asked alone then.
     cd "$work/fetched"
     export APT_CONFIG=$work/apt/apt.conf
     for p in mbedtls libwebsockets; do
         for part in --tar-only --diff-only; do
-            apt-get -q source --download-only $part $p >>"$log" 2>&1 ||
-                run "fetching $p" apt-get -q source --download-only $part $p/$suite
+            for list in sources security suite; do
+                apt-get -q -o "Dir::Etc::SourceList=$work/apt/etc/$list.list" source --download-only $part $p >>"$log" 2>&1 && break
+            done || die "fetching $p ($part) failed; all of the output is in $log"
         done
     done
     unset APT_CONFIG
     cd "$top"
     for f in mbedtls libwebsockets; do
-        if ! ls "$work/fetched/${f}_"*.orig.tar.* "$work/fetched/${f}_"*.debian.tar.* >>"$log" 2>&1; then
+        original=$(ls "$work/fetched/${f}_"*.orig.tar.* 2>>"$log") patches=$(ls "$work/fetched/${f}_"*.debian.tar.* 2>>"$log") ||
             die "the source package of $f did not come; see $log"
-        fi
+        [[ $patches == "${original%.orig.tar.*}"-* ]] || die "original and patches of $f are not of one version; see $log"
     done
     rm -rf "$sources"
     mv "$work/fetched" "$sources"
