@@ -11,6 +11,7 @@
 #include "broker/auth.h"
 #include "broker/config.h"
 #include "broker/counters.h"
+#include "broker/decision.h"
 #include "broker/loop.h"
 #include "broker/peer.h"
 #include "broker/retain.h"
@@ -76,6 +77,7 @@ struct broker {
     uint8_t *read_buffer;  /* READ_SIZE, for one read at a time */
 
     struct counters counters;
+    struct decision_listener decisions;
     int64_t started;
     bool memory_said[MEMORY_SHARES]; /* that there was no more for this */
 };
@@ -95,6 +97,14 @@ bool broker_memory_full(struct broker *broker, uint64_t more, enum memory_for wh
 
 /* What happens before the loop sleeps: batches are handed over, every scheduled peer is flushed. */
 void broker_before_sleep(void *broker);
+
+/* Tells whoever listens to decisions (decision.h). */
+static inline void broker_decided(const struct broker *broker, const struct decision *decision)
+{
+    if (broker->decisions.fn) {
+        broker->decisions.fn(broker->decisions.arg, decision);
+    }
+}
 
 static inline const struct door *broker_door(const struct broker *broker, const struct principal *who)
 {
