@@ -3,6 +3,7 @@
  */
 #include "broker/broker.h"
 #include "broker/conn.h"
+#include "broker/dispatch.h"
 #include "broker/log.h"
 #include "broker/mem.h"
 #include <inttypes.h>
@@ -121,6 +122,7 @@ void broker_free(struct broker *broker)
 /*
  * The order matters: input that waited is parsed first, so that what it publishes goes out in this turn; what
  * must be durable is on its way to the disk before anything is written; then each peer is flushed once.
+ * Behind that a new turn begins, with those who had to wait in this one.
  */
 void broker_before_sleep(void *arg)
 {
@@ -130,6 +132,7 @@ void broker_before_sleep(void *arg)
     peer_list_flush(&broker->flush);
     broker->turn_offers = 0;
     broker->turn_visits = 0;
+    subscribe_begin_turn(broker);
     bool buried = sessions_bury(&broker->sessions, TURN_BURY);
     if (broker->flush.first || broker->resume.first || !buried) {
         defer_call(broker->loop, &broker->next_turn);

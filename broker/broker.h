@@ -47,6 +47,14 @@ enum memory_for {
     MEMORY_SHARES
 };
 
+/* Who waits with retained messages that are still to be looked for (on_subscribe.c), because turns are full:
+ * each has drawn a number, and the lowest comes first in the next turn. */
+struct waiting {
+    uint64_t drawn; /* the last number */
+    uint64_t first,
+        number; /* the connection with the lowest of this turn, 0: nobody waits; and that number */
+};
+
 struct broker {
     struct loop *loop;
     struct config *config;
@@ -67,7 +75,8 @@ struct broker {
     struct defer next_turn;  /* keeps the loop from sleeping while resume or flush is not empty */
     uint32_t turn_offers;
     size_t turn_visits; /* places that subscriptions and retained messages were looked for at in this turn */
-    bool pressure;      /* the packet just routed met OFFER_PRESSURE */
+    struct waiting waiting;
+    bool pressure;           /* the packet just routed met OFFER_PRESSURE */
     struct peer_list slow;   /* publishers that wait a moment for it */
     struct timer slow_timer; /* runs while that list is not empty */
     uint32_t greeting_bytes; /* of large CONNECT packets that are not settled (conn_in.c) */

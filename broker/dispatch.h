@@ -28,6 +28,8 @@ void on_subscribe(struct conn *conn, uint8_t flags, struct slice body);
 /* Offers the next retained messages that a SUBSCRIBE still owes to a session that has taken all it had. False
  * when there are none, or not now: then it has seen to it that the connection is flushed again. */
 bool subscribe_go_on(struct conn *conn);
+/* The first half of a turn's time for looking them up is for the one that has waited longest for it. */
+void subscribe_begin_turn(struct broker *broker);
 void on_unsubscribe(struct conn *conn, uint8_t flags, struct slice body);
 /* Goes on with one that a turn was not enough for (conn->asking); and gives it up. */
 void subscribe_work(struct conn *conn);

@@ -6,8 +6,9 @@
  * of its packets stays, and the others have their turns. Then come the retained messages, filter by filter,
  * as long as the client has room and the turn has time; what is left is owed to the session (session_owed.h)
  * and goes on when the client has taken what it got, on this connection or the next. So a thousand filters
- * over a hundred thousand retained messages neither fill the memory nor stop the loop. Answers leave before
- * messages, so they follow the SUBACK on the wire.
+ * over a hundred thousand retained messages neither fill the memory nor stop the loop. Whoever has waited
+ * longest for a turn that has time begins the next one, so nobody who is never done keeps the others
+ * waiting. Answers leave before messages, so they follow the SUBACK on the wire.
  */
 #include "broker/dispatch.h"
 #include "broker/log.h"
@@ -140,20 +141,22 @@ static struct ticket *stored(struct conn *conn, enum change_kind kind)
 
 /* ---- retained messages [MQTT-3.3.1-6]: a few at once, many in turn with what the client takes ---- */
 
-bool subscribe_go_on(struct conn *conn)
+/* A ticket that closes and an acknowledgement that comes wake it. */
+static bool may_look(const struct conn *conn)
+{
+    const struct session *session = conn->session;
+    return session && session->owed && ticket_closed(session->owed->ticket) &&
+           session_room(&conn->broker->sessions, session);
+}
+
+static void look(struct conn *conn)
 {
     struct broker *broker = conn->broker;
     struct session *session = conn->session;
     struct owed *owed = session->owed;
-    if (!owed || !ticket_closed(owed->ticket) || !session_room(&broker->sessions, session)) {
-        return false; /* a ticket that closes and an acknowledgement that comes wake it */
-    }
-    if (broker->turn_visits >= TURN_VISITS) {
-        peer_wake(&conn->peer); /* the others first */
-        return false;
-    }
     struct slice filter;
     uint8_t qos;
+    owed->number = 0;
     if (packet_next_filter(&owed->filters, &filter, &qos) &&
         subs_has(broker->subs, session, filter)) { /* it may have been unsubscribed meanwhile */
         router_send_retained(broker, session, filter, qos);
@@ -161,7 +164,43 @@ bool subscribe_go_on(struct conn *conn)
     if (owed->filters.rest.n == 0) {
         owed_done(session);
     }
+}
+
+/* It draws a number, as at a counter. Whoever has had a turn draws another one. */
+static void wait_for_turn(struct conn *conn)
+{
+    struct waiting *waiting = &conn->broker->waiting;
+    struct owed *owed = conn->session->owed;
+    if (owed->number == 0) {
+        owed->number = ++waiting->drawn;
+    }
+    if (waiting->first == 0 || owed->number < waiting->number) {
+        waiting->first = conn->id;
+        waiting->number = owed->number;
+    }
+    peer_wake(&conn->peer);
+}
+
+bool subscribe_go_on(struct conn *conn)
+{
+    if (!may_look(conn)) {
+        return false;
+    }
+    if (conn->broker->turn_visits >= TURN_VISITS) {
+        wait_for_turn(conn);
+        return false;
+    }
+    look(conn);
     return true;
+}
+
+void subscribe_begin_turn(struct broker *broker)
+{
+    struct conn *conn = broker->waiting.first ? conn_by_id(broker, broker->waiting.first) : NULL;
+    broker->waiting.first = 0;
+    while (conn && broker->turn_visits < MOST_VISITS && may_look(conn)) {
+        look(conn);
+    }
 }
 
 static void owe(struct conn *conn, struct owed *owed, struct ticket *ticket)

@@ -15,6 +15,8 @@ struct owed {
     struct owed *next;
     struct ticket *ticket; /* of the SUBACK, which goes first; a reference, or NULL */
     size_t size;
+    uint64_t
+        number; /* drawn when it had to wait for a turn (broker.h); 0: it need not, or has had one since */
     struct packet_filters filters; /* those still to do, each with the QoS granted; rest points into bytes */
     uint8_t bytes[];
 };

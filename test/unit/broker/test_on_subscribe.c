@@ -557,22 +557,27 @@ static void retained_messages_are_bounded_all_the_same(void **unused)
     free(p);
 }
 
-/* Looking costs time also where nothing is found. */
-static void looking_for_nothing_does_not_stop_the_loop(void **unused)
+/* SUBSCRIBE with so many filters that meet each message below "a" and find none. */
+static void ask_for_nothing(struct client *c, int filters)
 {
-    enum { FILTERS = 2000 };
-    (void)unused;
-    retain_many(300, "a", 0);
-    struct client *c = client_up("c", true), *other = client_up("other", true);
-    uint8_t *p = malloc(8 * FILTERS + 16);
-    size_t n = packet_put_header(p, 0x82, 2 + 8 * FILTERS);
+    uint8_t *p = malloc(8 * (size_t)filters + 16);
+    size_t n = packet_put_header(p, 0x82, 2 + 8 * (uint32_t)filters);
     memcpy(p + n, "\0\1", 2);
     n += 2;
-    for (int i = 0; i < FILTERS; i++, n += 8) {
+    for (int i = 0; i < filters; i++, n += 8) {
         memcpy(p + n, "\0\5a/+/x\0", 8);
     }
     client_send(c, p, n);
     free(p);
+}
+
+/* Looking costs time also where nothing is found. */
+static void looking_for_nothing_does_not_stop_the_loop(void **unused)
+{
+    (void)unused;
+    retain_many(300, "a", 0);
+    struct client *c = client_up("c", true), *other = client_up("other", true);
+    ask_for_nothing(c, 2000);
     SEND(other, "\xC0\0");
     int turns = 0;
     for (; c->t.in_size > 0 || c->conn->asking || c->conn->session->owed; turns++) {
@@ -581,6 +586,99 @@ static void looking_for_nothing_does_not_stop_the_loop(void **unused)
     }
     assert_in_range(turns, 10, 50);
     EXPECT(other, "\xD0\0");
+}
+
+/* Clients that subscribe while work() makes the turns full. The first filter fills their queues, so the
+ * message of the second has to wait for a turn of theirs: each gets one in its turn. */
+static void expect_a_turn_for_each(void (*work)(struct client *), struct client *busy)
+{
+    enum { OTHERS = 5, BELOW_A = 3000 };
+    struct client *others[OTHERS];
+    for (int i = 0; i < OTHERS; i++) {
+        char id[24];
+        snprintf(id, sizeof id, "other%d", i);
+        others[i] = client_up(id, true);
+    }
+    rig.config.max_queued_messages = BELOW_A / 30;
+    limits_changed();
+    retain_many(BELOW_A, "a", 0);
+    retain("b", 0, 1);
+    for (int turns = 0; turns < 10; turns++) {
+        work(busy);
+        one_turn();
+    }
+    for (int i = 0; i < OTHERS; i++) {
+        SEND(others[i], "\x82\x0C\0\1\0\3a/#\0\0\1b\0");
+    }
+    for (int turns = 0; turns < OTHERS + 3; turns++) {
+        work(busy);
+        one_turn();
+        assert_false(busy->t.closed);
+    }
+    for (int i = 0; i < OTHERS; i++) {
+        assert_int_equal(count_retained(others[i]), BELOW_A + 1);
+    }
+}
+
+static void subscribe_on(struct client *c)
+{
+    while (c->t.in_size < 10000) {
+        ask_for_nothing(c, 40); /* looking for them takes more than two turns */
+    }
+}
+
+/* Whoever waits for retained messages gets them, also beside one who is never done with asking for them... */
+static void nobody_waits_for_one_who_subscribes_without_end(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", true);
+    expect_a_turn_for_each(subscribe_on, c);
+    settle();
+    assert_null(c->conn->session->owed); /* who gets on as well */
+}
+
+static bool asked;
+
+static void subscribe_once(struct client *c)
+{
+    if (!asked) {
+        ask_for_nothing(c, 2000);
+        asked = true;
+    }
+}
+
+/* ...or has asked for very many in one packet... */
+static void nobody_waits_for_one_who_has_subscribed_to_very_much(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", true);
+    asked = false;
+    expect_a_turn_for_each(subscribe_once, c);
+    assert_non_null(c->conn->session->owed);
+}
+
+static void publish_on(struct client *c)
+{
+    while (c->t.in_size < 60000) { /* for a great many turns, or there would be one that is not full */
+        SEND(c, "\x30\x16\0\x13x/x/x/x/x/x/x/x/x/x!");
+    }
+}
+
+/* ...and beside one whose messages have to be looked up at a great many places. */
+static void nobody_waits_for_one_who_publishes_without_end(void **unused)
+{
+    enum { LEVELS = 10 };
+    (void)unused;
+    struct client *c = client_up("c", true);
+    for (int i = 0; i < 1 << LEVELS; i++) {
+        char filter[2 * LEVELS + 2] = {0};
+        for (int k = 0; k < LEVELS; k++) {
+            memcpy(filter + 2 * k, i >> k & 1 ? "x/" : "+/", 2);
+        }
+        filter[2 * LEVELS] = 'y';
+        assert_int_equal(subs_add(rig.broker.subs, c->conn->session, slice_str(filter), 0), 1);
+    }
+    expect_a_turn_for_each(publish_on, c);
 }
 
 /* A client that takes nothing may not let its debts grow either. */
@@ -750,6 +848,9 @@ int main(void)
         T(many_subscriptions_go_bit_by_bit),
         T(retained_messages_are_bounded_all_the_same),
         T(looking_for_nothing_does_not_stop_the_loop),
+        T(nobody_waits_for_one_who_subscribes_without_end),
+        T(nobody_waits_for_one_who_has_subscribed_to_very_much),
+        T(nobody_waits_for_one_who_publishes_without_end),
         T(what_is_owed_is_bounded),
         T(who_does_not_read_its_subacks_is_not_heard),
         T(what_is_owed_ends_with_the_subscription),
