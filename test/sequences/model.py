@@ -403,7 +403,8 @@ class SessionModel:
         event = chain[g]
         tick = self.model.spans[id(route)][2]
         if qos == 0:
-            taker = event.online or next((e.conn for e in chain[g:] if e.kind == "connect"), None)
+            later = (e.conn for e in chain[g:] if e.kind == "connect" and e.session == event.session)
+            taker = event.online or next(later, None)
             return not (taker and self.was_settled(taker, tick))
         there = {id(e.conn): e.conn for e in chain if e.kind == "connect" and e.session == event.session}
         if not any(self.was_settled(conn, tick) for conn in there.values()):
