@@ -7,9 +7,6 @@
  * The table owns a copy of each name and hash, and is never changed once loaded. mosquitto skips lines that
  * it does not understand, so a slip of the pen locks a user out without a word; here every such line refuses
  * the whole file.
- *
- * User names come from an administrator's file, look-ups from the network: an attacker cannot fill a hash
- * bucket.
  */
 #include "auth/passwords.h"
 

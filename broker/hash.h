@@ -1,5 +1,10 @@
 /*
- * hash.h - uthash, which by itself ends the program when it gets no memory.
+ * hash.h - hashes with a random seed, and uthash, which by itself has none and ends the program when it gets
+ * no memory.
+ *
+ * Client ids, user names and topics are chosen by strangers. With a hash that everybody can compute somebody
+ * would choose thousands that fall into one bucket. So each process has a seed that uthash's tables share,
+ * and each tree of topics (tree.h) another one.
  *
  * Whoever adds an entry looks at entry->hh.tbl behind the HASH_ADD: NULL says that there was no memory and
  * that the table is as it was before.
@@ -7,8 +12,18 @@
 #ifndef BRAMBLE_HASH_H
 #define BRAMBLE_HASH_H
 
-#define HASH_NONFATAL_OOM          1
-#define uthash_nonfatal_oom(entry) ((void)(entry))
+#include <stddef.h>
+#include <stdint.h>
+
+/* A seed that nobody can guess. */
+uint64_t hash_seed(void);
+uint32_t hash_bytes(uint64_t seed, const void *bytes, size_t n);
+/* With the seed of the process, made before main(). Any thread. */
+uint32_t hash_key(const void *key, size_t n);
+
+#define HASH_NONFATAL_OOM               1
+#define uthash_nonfatal_oom(entry)      ((void)(entry))
+#define HASH_FUNCTION(key, n, out_hash) ((out_hash) = hash_key((key), (n)))
 #include <uthash.h>
 
 #endif

@@ -2,47 +2,16 @@
  * tree.c - the tree of topic levels. See tree.h.
  */
 #include "broker/tree.h"
+#include "broker/hash.h"
 #include "broker/mem.h"
 #include "broker/topic.h"
 #include <stdlib.h>
-#include <sys/random.h>
 
 enum { TABLE_FIRST = 64 };
 
-/* The two halves of the 128 bits of a * b, one over the other. 32-bit machines have no type of that size. */
-static uint64_t folded_product(uint64_t a, uint64_t b)
-{
-#ifdef __SIZEOF_INT128__
-    unsigned __int128 product = (unsigned __int128)a * b;
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
-#else
-    uint64_t a1 = a >> 32, a0 = (uint32_t)a, b1 = b >> 32, b0 = (uint32_t)b;
-    uint64_t left = a1 * b0 + (a0 * b0 >> 32), right = a0 * b1 + (uint32_t)left;
-    return (a * b) ^ (a1 * b1 + (left >> 32) + (right >> 32));
-#endif
-}
-
-static uint64_t mix(uint64_t a, uint64_t b)
-{
-    return folded_product(a ^ 0x9E3779B97F4A7C15u, b ^ 0xD6E8FEB86659FD93u);
-}
-
 uint32_t tree_hash_level(const struct tree *tree, struct slice level)
 {
-    uint64_t h = tree->seed ^ level.n;
-    const uint8_t *p = level.p;
-    size_t n = level.n;
-    for (; n >= 8; p += 8, n -= 8) {
-        uint64_t w;
-        memcpy(&w, p, 8);
-        h = mix(h, w);
-    }
-    uint64_t w = 0;
-    if (n) {
-        memcpy(&w, p, n);
-    }
-    h = mix(h ^ tree->seed, w);
-    return (uint32_t)(h ^ (h >> 32));
+    return hash_bytes(tree->seed, level.p, level.n);
 }
 
 /* One block more, or less. */
@@ -68,10 +37,8 @@ static uint32_t edge_place(const struct tree *tree, const struct tree_node *pare
 
 int tree_init(struct tree *tree, size_t node_size, bool counted)
 {
-    *tree = (struct tree){.node_size = node_size, .mask = TABLE_FIRST - 1, .counted = counted};
-    if (getrandom(&tree->seed, sizeof tree->seed, GRND_NONBLOCK) != sizeof tree->seed) {
-        tree->seed = (uint64_t)(uintptr_t)tree; /* before the kernel has entropy: better than a constant */
-    }
+    *tree = (struct tree){
+        .node_size = node_size, .mask = TABLE_FIRST - 1, .seed = hash_seed(), .counted = counted};
     tree->root = calloc(1, node_size);
     tree->table = calloc(TABLE_FIRST, sizeof *tree->table);
     if (!tree->root || !tree->table) {
