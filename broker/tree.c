@@ -1,5 +1,15 @@
 /*
  * tree.c - the tree of topic levels. See tree.h.
+ *
+ * The edge table grows and shrinks by a bucket at a time (linear hashing), because moving a million nodes at
+ * once would stop the loop for a quarter of a second. Of its room, a power of two, the first `used` buckets
+ * are in use, always more than half. A hash whose bucket is not in use yet is in the one of half the room
+ * before it, which is split when its turn comes:
+ *
+ *      0        half      used      room
+ *      [ split   | not yet | new   |  ]          bucket half + i is what has been split off bucket i
+ *
+ * Only the room itself comes and goes by doubling, with realloc(): 8 bytes for a node.
  */
 #include "broker/tree.h"
 #include "broker/hash.h"
@@ -7,7 +17,10 @@
 #include "broker/topic.h"
 #include <stdlib.h>
 
-enum { TABLE_FIRST = 64 };
+enum {
+    TABLE_FIRST = 64,
+    STEPS = 4, /* buckets split or joined for a node at most: the table shrinks as fast as its nodes go */
+};
 
 uint32_t tree_hash_level(const struct tree *tree, struct slice level)
 {
@@ -32,13 +45,17 @@ static void drop_block(const struct tree *tree, size_t n)
 static uint32_t edge_place(const struct tree *tree, const struct tree_node *parent, uint32_t hash)
 {
     uint64_t h = ((uint64_t)(uintptr_t)parent ^ tree->seed) * 0x9E3779B97F4A7C15u;
-    return ((uint32_t)(h >> 32) ^ hash) & tree->mask;
+    uint32_t place = ((uint32_t)(h >> 32) ^ hash) & tree->mask;
+    return place < tree->used ? place : place & tree->mask >> 1;
 }
 
 int tree_init(struct tree *tree, size_t node_size, bool counted)
 {
-    *tree = (struct tree){
-        .node_size = node_size, .mask = TABLE_FIRST - 1, .seed = hash_seed(), .counted = counted};
+    *tree = (struct tree){.node_size = node_size,
+                          .mask = TABLE_FIRST - 1,
+                          .used = TABLE_FIRST,
+                          .seed = hash_seed(),
+                          .counted = counted};
     tree->root = calloc(1, node_size);
     tree->table = calloc(TABLE_FIRST, sizeof *tree->table);
     if (!tree->root || !tree->table) {
@@ -59,7 +76,7 @@ static void node_free(const struct tree *tree, struct tree_node *node)
 
 void tree_destroy(struct tree *tree, void (*drop)(struct tree_node *node))
 {
-    for (uint32_t i = 0; i <= tree->mask; i++) {
+    for (uint32_t i = 0; i < tree->used; i++) {
         for (struct tree_node *node = tree->table[i], *next; node; node = next) {
             next = node->chain;
             if (drop) {
@@ -88,28 +105,65 @@ struct tree_node *tree_child(const struct tree *tree, const struct tree_node *pa
     return node;
 }
 
-/* Size: a power of two. When there is no memory for it, it stays as it is. */
-static void table_resize(struct tree *tree, size_t size)
+static void use_room(struct tree *tree, struct tree_node **table, size_t size)
 {
-    uint32_t old_mask = tree->mask;
-    struct tree_node **old = tree->table;
-    struct tree_node **table = calloc(size, sizeof *table);
-    if (!table) {
-        return;
-    }
     hold(tree, size * sizeof *table);
-    drop_block(tree, ((size_t)old_mask + 1) * sizeof *table);
+    drop_block(tree, ((size_t)tree->mask + 1) * sizeof *table);
     tree->table = table;
     tree->mask = (uint32_t)(size - 1);
-    for (uint32_t i = 0; i <= old_mask; i++) {
-        for (struct tree_node *node = old[i], *next; node; node = next) {
-            next = node->chain;
-            struct tree_node **place = &table[edge_place(tree, node->parent, node->hash)];
-            node->chain = *place;
-            *place = node;
+}
+
+/* One bucket more: some nodes of the one that stood for it move there. False without memory. */
+static bool split(struct tree *tree)
+{
+    if (tree->used > tree->mask) {
+        size_t size = 2 * (size_t)tree->used;
+        struct tree_node **table = realloc(tree->table, size * sizeof *table);
+        if (!table) {
+            return false;
+        }
+        use_room(tree, table, size);
+    }
+    uint32_t more = tree->used++;
+    struct tree_node **from = &tree->table[more & tree->mask >> 1], **to = &tree->table[more];
+    *to = NULL;
+    while (*from) {
+        struct tree_node *node = *from;
+        if (edge_place(tree, node->parent, node->hash) == more) {
+            *from = node->chain;
+            node->chain = *to;
+            *to = node;
+        } else {
+            from = &node->chain;
         }
     }
-    free(old);
+    return true;
+}
+
+/* One bucket less: its nodes go back. */
+static void join(struct tree *tree)
+{
+    uint32_t less = --tree->used;
+    struct tree_node **end = &tree->table[less & tree->mask >> 1];
+    while (*end) {
+        end = &(*end)->chain;
+    }
+    *end = tree->table[less];
+    if (tree->used == (tree->mask >> 1) + 1) {
+        struct tree_node **table = realloc(tree->table, tree->used * sizeof *table);
+        use_room(tree, table ? table : tree->table, tree->used); /* what is larger does as well */
+    }
+}
+
+/* Between a quarter and three quarters of a node for each bucket: far enough apart that a node which comes
+ * and goes does not move others each time. */
+static void fit_table(struct tree *tree)
+{
+    for (int i = 0; i < STEPS && tree->count > tree->used - tree->used / 4 && split(tree); i++) {
+    }
+    for (int i = 0; i < STEPS && tree->used > TABLE_FIRST && tree->count < tree->used / 4; i++) {
+        join(tree);
+    }
 }
 
 static struct tree_node *node_new(struct tree *tree, struct tree_node *parent, struct slice level,
@@ -132,9 +186,8 @@ static struct tree_node *node_new(struct tree *tree, struct tree_node *parent, s
     }
     parent->child = node;
     parent->uses++;
-    if (tree->count++ > tree->mask) {
-        table_resize(tree, 2 * ((size_t)tree->mask + 1));
-    }
+    tree->count++;
+    fit_table(tree);
     struct tree_node **place = &tree->table[edge_place(tree, parent, hash)];
     node->chain = *place;
     *place = node;
@@ -195,11 +248,9 @@ void tree_prune(struct tree *tree, struct tree_node *node)
         }
         node_free(tree, node);
         tree->count--;
+        fit_table(tree);
         parent->uses--;
         node = parent;
-    }
-    if (tree->mask >= TABLE_FIRST && tree->count < tree->mask / 8) {
-        table_resize(tree, ((size_t)tree->mask + 1) / 2);
     }
 }
 

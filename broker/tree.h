@@ -26,7 +26,8 @@ struct tree_node {
 struct tree {
     struct tree_node *root;
     struct tree_node **table;
-    uint32_t mask, count;
+    uint32_t mask, used; /* room for mask + 1 buckets, a power of two; those in use (tree.c) */
+    uint32_t count;      /* nodes, without the root */
     size_t node_size;
     uint64_t seed;
     bool counted;

@@ -1,6 +1,7 @@
 /*
  * test_tree.c - the tree of topic levels and its one table of edges.
  */
+#include "broker/mem.h"
 #include "broker/tree.h"
 #include "random.h"
 #include <setjmp.h>
@@ -191,6 +192,38 @@ static void grows(void **unused)
     assert_int_equal(tree.count, 0);
 }
 
+/* A node more or less moves those of a few buckets and no others; between two steps of that all are found;
+ * and what the table took is given back. */
+static void grows_and_shrinks_bit_by_bit(void **unused)
+{
+    enum { MANY = 1000, STEPS = 4 };
+    (void)unused;
+    uint64_t held = mem_held();
+    uint32_t first = tree.used;
+    for (int step = 0; step < 2 * MANY; step++) {
+        bool up = step < MANY;
+        int there = up ? step + 1 : 2 * MANY - 1 - step;
+        uint32_t used = tree.used;
+        char topic[24];
+        snprintf(topic, sizeof topic, "%d", up ? step : there);
+        if (up) {
+            use(topic);
+        } else {
+            unuse(topic);
+        }
+        assert_in_range(tree.used + STEPS, used, used + 2 * STEPS);
+        assert_in_range(tree.count, tree.used > first ? tree.used / 4 : 0, tree.used - tree.used / 4);
+        assert_in_range(tree.used, tree.mask / 2 + 1, tree.mask + 1);
+        for (int i = 0; i < MANY; i++) {
+            snprintf(topic, sizeof topic, "%d", i);
+            assert_int_equal(find(topic) != NULL, i < there);
+        }
+    }
+    assert_int_equal(tree.used, first);
+    assert_int_equal(tree.mask, first - 1);
+    assert_int_equal(mem_held(), held);
+}
+
 static int dropped;
 
 static void count_drop(struct tree_node *node)
@@ -254,6 +287,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(writes_the_topic_only_when_it_fits, setup, teardown),
         cmocka_unit_test_setup_teardown(level_bytes_may_be_anything, setup, teardown),
         cmocka_unit_test_setup_teardown(grows, setup, teardown),
+        cmocka_unit_test_setup_teardown(grows_and_shrinks_bit_by_bit, setup, teardown),
         cmocka_unit_test(destroy_drops_every_node_once),
         cmocka_unit_test_setup_teardown(random_topics_agree_with_a_table, setup, teardown),
     };
