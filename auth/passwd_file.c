@@ -96,7 +96,8 @@ static int edit_upgrade(struct edit *edit, const struct lines *lines, struct sli
         put_line(out, line);
         return 0;
     }
-    if (pwhash_make(edit->kind, edit->iterations, password, hash) != 0)
+    enum pwhash_kind kind = pwhash_is_token(password) ? PWHASH_TOKEN : edit->kind;
+    if (pwhash_make(kind, edit->iterations, password, hash) != 0)
         return lines_fail(lines, err, "out of memory");
     put_entry(out, user, slice_str(hash));
     return 0;

@@ -24,7 +24,8 @@ int passwd_file_set(const char *path, enum passwd_file_start start, const char *
 /* 0, or -1 with err, also when there is no such user. */
 int passwd_file_delete(const char *path, const char *user, struct err *err);
 
-/* Hashes all passwords that stand there in plain text; leaves hashes alone. 0, or -1 with err. */
+/* Hashes all passwords that stand there in plain text (device tokens as such); leaves hashes alone. 0, or -1
+ * with err. */
 int passwd_file_upgrade(const char *path, enum pwhash_kind kind, unsigned iterations, struct err *err);
 
 #endif

@@ -2,7 +2,8 @@
  * passwd_tool.c - `bramble passwd`, with mosquitto_passwd's arguments, so that scripts and guides keep
  * working.
  *
- *   arguments -> struct job -> a password (argument, prompt or standard input) -> pwhash -> passwd_file
+ *   arguments -> struct job -> a password (argument, prompt, standard input or a new token) -> pwhash ->
+ *   passwd_file
  *
  * What differs from mosquitto_passwd 2.0: argon2id is the default (as in 2.1), -U leaves hashes alone instead
  * of hashing them again, an empty password is refused, and the file is replaced as one step.
@@ -24,7 +25,7 @@ enum {
 };
 
 struct job {
-    bool batch, create, remove, upgrade, help;
+    bool batch, create, remove, upgrade, token, help;
     bool kind_given;
     enum pwhash_kind kind;
     unsigned iterations; /* 0: not given */
@@ -36,6 +37,7 @@ static const char usage_text[] =
     "\n"
     "Usage: bramble passwd [-H KIND] [-I N] [-c] FILE USER          asks for the password\n"
     "       bramble passwd [-H KIND] [-I N] [-c] -b FILE USER PASSWORD\n"
+    "       bramble passwd [-c] --token FILE USER\n"
     "       bramble passwd -D FILE USER\n"
     "       bramble passwd [-H KIND] [-I N] -U FILE\n"
     " -b : the password is on the command line, where other users of this machine can see it.\n"
@@ -46,6 +48,8 @@ static const char usage_text[] =
     "mosquitto 1.6).\n"
     " -I : iterations of sha512-pbkdf2 (210000 if not given). Without -H it chooses sha512-pbkdf2.\n"
     " -U : hash all passwords that stand in the file in plain text.\n"
+    " --token : make a random password for a device and show it, this once, on standard output. It is "
+    "checked fast.\n"
     " -h : this text.\n"
     "Without a terminal the password is the first line of standard input. A running broker reads the file on "
     "SIGHUP.\n";
@@ -100,6 +104,8 @@ static int parse_options(struct job *job, int argc, char **argv)
             job->remove = true;
         else if (strcmp(argv[i], "-U") == 0)
             job->upgrade = true;
+        else if (strcmp(argv[i], "--token") == 0)
+            job->token = true;
         else if (strcmp(argv[i], "-H") == 0 && parse_kind(job, value) == 0)
             i++;
         else if (strcmp(argv[i], "-I") == 0 && parse_iterations(job, value) == 0)
@@ -118,6 +124,10 @@ static int check_combination(struct job *job)
         return complain("-c, -D and -U cannot be used together.");
     if (job->batch && (job->remove || job->upgrade))
         return complain("-b cannot be used with -D or -U.");
+    if (job->token && (job->batch || job->remove || job->upgrade || job->kind_given || job->iterations))
+        return complain("--token can be used with -c only.");
+    if (job->token)
+        job->kind = PWHASH_TOKEN;
     if (job->iterations && !job->kind_given)
         job->kind = PWHASH_PBKDF2;
     if (job->iterations && job->kind != PWHASH_PBKDF2)
@@ -147,6 +157,8 @@ static int parse(struct job *job, int argc, char **argv)
     job->password = wanted > 2 ? argv[i + 2] : NULL;
     if (strcmp(job->path, "-") == 0 && !job->create)
         return complain("- as FILE (standard output) goes with -c only.");
+    if (strcmp(job->path, "-") == 0 && job->token)
+        return complain("--token wants a FILE: standard output is for the token itself.");
     return 0;
 }
 
@@ -175,9 +187,34 @@ static int make_hash(const struct job *job, const char *password, char out[PWHAS
         return err_set(err, "empty password");
     if (n > PASSWORD_MAX)
         return err_set(err, "the password is too long (at most %d bytes)", PASSWORD_MAX);
+    if (job->kind != PWHASH_TOKEN && pwhash_is_token(slice_str(password)))
+        return err_set(err,
+                       "this password has the form of a device token, and such passwords are tokens only "
+                       "(a new one is made by: bramble passwd --token FILE USER)");
     if (!pwhash_init() || pwhash_make(job->kind, job->iterations, slice_str(password), out) != 0)
         return err_set(err, "out of memory");
     return 0;
+}
+
+/* The token is shown when it counts, not before. */
+static int set_token(const struct job *job, struct err *err)
+{
+    char token[PWHASH_TOKEN_LEN + 1], hash[PWHASH_TEXT_MAX];
+    if (!pwhash_init())
+        return err_set(err, "no source of randomness");
+    pwhash_new_token(token);
+    int rc = make_hash(job, token, hash, err);
+    if (rc == 0)
+        rc = passwd_file_set(job->path, job->create ? PASSWD_FILE_START_ANEW : PASSWD_FILE_MUST_EXIST,
+                             job->user, hash, err);
+    if (rc == 0 && (printf("%s\n", token) < 0 || fflush(stdout) != 0))
+        rc = err_set(err, "the token is set but could not be shown: make another one");
+    else if (rc == 0)
+        fprintf(stderr,
+                "This is the password of \"%s\" from the broker's next SIGHUP on. It is not shown again.\n",
+                job->user);
+    sodium_memzero(token, sizeof token);
+    return rc;
 }
 
 static int set(const struct job *job, struct err *err)
@@ -223,7 +260,7 @@ int passwd_tool(int argc, char **argv)
     else if (job.upgrade)
         rc = passwd_file_upgrade(job.path, job.kind, job.iterations, &err);
     else
-        rc = set(&job, &err);
+        rc = job.token ? set_token(&job, &err) : set(&job, &err);
     if (rc != 0)
         fprintf(stderr, "Error: %s\n", err.text);
     return rc == 0 ? 0 : 1;

@@ -1,5 +1,5 @@
 /*
- * pwhash.c - the three kinds of password hash (their forms are drawn in pwhash.h).
+ * pwhash.c - the kinds of password hash (their forms are drawn in pwhash.h).
  *
  * A file's entry is attacker-shaped input of a sort: its parameters say how much memory and time each log-in
  * costs. So pwhash_check() bounds them when the file is loaded, and only text that passed it is ever
@@ -28,6 +28,16 @@ enum {
     SALT_NEW = 12, /* the only length that mosquitto 2.0 reads */
     DIGEST = crypto_hash_sha512_BYTES,
     ARGON2_DIGEST_SHORT = 32, /* libsodium's; mosquitto 2.1 makes 64. Other lengths would be a torn line */
+    TOKEN_SECRET = 32,
+    TOKEN_SALT = 16,
+    TOKEN_DIGEST = 32,
+};
+
+static const char token_prefix[] = "brmbl_", token_tag[] = "$blake2b$";
+
+enum {
+    TOKEN_PREFIX = sizeof token_prefix - 1,
+    TOKEN_CODED = sodium_base64_ENCODED_LEN(TOKEN_SECRET, sodium_base64_VARIANT_URLSAFE_NO_PADDING) - 1,
 };
 
 /* A text taken apart. */
@@ -117,6 +127,16 @@ static const char *parse_argon2id(struct slice *s, struct pwhash *h)
     return why;
 }
 
+static const char *parse_token(struct slice *s, struct pwhash *h)
+{
+    const char *why = parse_salt_and_digest(s, sodium_base64_VARIANT_ORIGINAL_NO_PADDING, h);
+    if (!why && h->salt_n != TOKEN_SALT)
+        why = "the salt is damaged (a token's must be base64 of 16 bytes)";
+    if (!why && h->digest_n != TOKEN_DIGEST)
+        why = "the hash is damaged (a token's must be base64 of 32 bytes)";
+    return why;
+}
+
 static const char *parse_sha512(struct slice *s, struct pwhash *h)
 {
     if (h->kind == PWHASH_PBKDF2) {
@@ -140,10 +160,14 @@ static const char *parse(struct slice text, struct pwhash *h)
         h->kind = PWHASH_ARGON2ID;
         return parse_argon2id(&text, h);
     }
+    if (skip(&text, token_tag)) {
+        h->kind = PWHASH_TOKEN;
+        return parse_token(&text, h);
+    }
     if (skip(&text, "$7$"))
         h->kind = PWHASH_PBKDF2;
     else if (!skip(&text, "$6$"))
-        return "unknown kind of hash (known are $argon2id$, $7$ and $6$)";
+        return "unknown kind of hash (known are $argon2id$, $7$, $6$ and $blake2b$)";
     return parse_sha512(&text, h);
 }
 
@@ -151,6 +175,43 @@ const char *pwhash_check(struct slice text)
 {
     struct pwhash h;
     return parse(text, &h);
+}
+
+bool pwhash_is_token(struct slice password)
+{
+    uint8_t secret[TOKEN_SECRET];
+    size_t n = 0;
+    const char *end = NULL;
+    if (password.n != PWHASH_TOKEN_LEN || !skip(&password, token_prefix))
+        return false;
+    bool is = sodium_base642bin(secret, sizeof secret, (const char *)password.p, password.n, NULL, &n, &end,
+                                sodium_base64_VARIANT_URLSAFE_NO_PADDING) == 0 &&
+              n == sizeof secret && end == (const char *)password.p + password.n;
+    sodium_memzero(secret, sizeof secret);
+    return is;
+}
+
+bool pwhash_for_tokens(struct slice text)
+{
+    return skip(&text, token_tag);
+}
+
+void pwhash_new_token(char out[PWHASH_TOKEN_LEN + 1])
+{
+    _Static_assert(PWHASH_TOKEN_LEN == TOKEN_PREFIX + TOKEN_CODED, "length of a token");
+    uint8_t secret[TOKEN_SECRET];
+    randombytes_buf(secret, sizeof secret);
+    memcpy(out, token_prefix, TOKEN_PREFIX);
+    sodium_bin2base64(out + TOKEN_PREFIX, TOKEN_CODED + 1, secret, sizeof secret,
+                      sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+    sodium_memzero(secret, sizeof secret);
+}
+
+static void blake2b(const struct pwhash *h, struct slice token, uint8_t out[TOKEN_DIGEST])
+{
+    _Static_assert(TOKEN_SALT == crypto_generichash_KEYBYTES_MIN, "the salt is the key");
+    _Static_assert(TOKEN_DIGEST == crypto_generichash_BYTES, "BLAKE2b-256");
+    crypto_generichash(out, TOKEN_DIGEST, token.p, token.n, h->salt, h->salt_n);
 }
 
 static void sha512(const struct pwhash *h, struct slice password, uint8_t out[DIGEST])
@@ -213,6 +274,8 @@ enum auth_verdict pwhash_verify(struct slice text, struct slice password)
     struct pwhash h;
     if (parse(text, &h))
         return AUTH_DENIED;
+    if (pwhash_is_token(password) != (h.kind == PWHASH_TOKEN))
+        return AUTH_DENIED;
     password = never_null(password);
     if (h.kind == PWHASH_ARGON2ID) {
         char copy[PWHASH_TEXT_MAX];
@@ -223,20 +286,23 @@ enum auth_verdict pwhash_verify(struct slice text, struct slice password)
     uint8_t digest[DIGEST];
     if (h.kind == PWHASH_PBKDF2)
         pbkdf2(&h, password, digest);
+    else if (h.kind == PWHASH_TOKEN)
+        blake2b(&h, password, digest);
     else
         sha512(&h, password, digest);
-    bool same = sodium_memcmp(digest, h.digest, DIGEST) == 0;
+    bool same = sodium_memcmp(digest, h.digest, h.digest_n) == 0;
     sodium_memzero(digest, sizeof digest);
     return same ? AUTH_ALLOWED : AUTH_DENIED;
 }
 
 enum auth_verdict pwhash_verify_nobody(struct slice password)
 {
-    /* Salt and hash are zeros; the parameters must be those of pwhash_make(). */
+    /* Salts and hashes are zeros; the parameters must be those of pwhash_make(). */
+    static const char token[] = "$blake2b$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     static const char text[] = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$"
                                "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     _Static_assert(ARGON2_MEMORY == 19456 * 1024 && ARGON2_PASSES == 2, "keep in step");
-    enum auth_verdict verdict = pwhash_verify(slice_str(text), password);
+    enum auth_verdict verdict = pwhash_verify(slice_str(pwhash_is_token(password) ? token : text), password);
     return verdict == AUTH_ALLOWED ? AUTH_DENIED : verdict;
 }
 
@@ -247,11 +313,30 @@ static int make_argon2id(struct slice password, char out[PWHASH_TEXT_MAX])
                                       ARGON2_MEMORY);
 }
 
+static void make_token(struct slice token, char out[PWHASH_TEXT_MAX])
+{
+    enum { VARIANT = sodium_base64_VARIANT_ORIGINAL_NO_PADDING };
+    struct pwhash h = {.kind = PWHASH_TOKEN, .salt_n = TOKEN_SALT};
+    char salt[sodium_base64_ENCODED_LEN(TOKEN_SALT, VARIANT)];
+    char digest[sodium_base64_ENCODED_LEN(TOKEN_DIGEST, VARIANT)];
+    randombytes_buf(h.salt, h.salt_n);
+    blake2b(&h, token, h.digest);
+    sodium_bin2base64(salt, sizeof salt, h.salt, h.salt_n, VARIANT);
+    sodium_bin2base64(digest, sizeof digest, h.digest, TOKEN_DIGEST, VARIANT);
+    snprintf(out, PWHASH_TEXT_MAX, "%s%s$%s", token_tag, salt, digest);
+}
+
 int pwhash_make(enum pwhash_kind kind, unsigned iterations, struct slice password, char out[PWHASH_TEXT_MAX])
 {
+    if (pwhash_is_token(password) != (kind == PWHASH_TOKEN))
+        return -1;
     password = never_null(password);
     if (kind == PWHASH_ARGON2ID)
         return make_argon2id(password, out);
+    if (kind == PWHASH_TOKEN) {
+        make_token(password, out);
+        return 0;
+    }
 
     struct pwhash h = {.kind = kind, .iterations = iterations, .salt_n = SALT_NEW};
     char salt[sodium_base64_ENCODED_LEN(SALT_NEW, sodium_base64_VARIANT_ORIGINAL)];

@@ -153,12 +153,16 @@ static void deletes(void **state)
 static void upgrades(void **state)
 {
     (void)state;
-    files_write("# plain\nalice:secret\nbob: pass:word \r\ncarol:" V7_SECRET "\n");
+    files_write("# plain\nalice:secret\nbob: pass:word \r\ncarol:" V7_SECRET "\npump:" VT_TOKEN
+                "\nvalve: " TOKEN "\n");
     assert_int_equal(RUN(FAST, "-U", files_path), 0);
     assert_int_equal(verdict("alice", "secret"), AUTH_ALLOWED);
     assert_int_equal(verdict("bob", "pass:word"), AUTH_ALLOWED);
     assert_int_equal(verdict("carol", "secret"), AUTH_ALLOWED); /* not hashed a second time */
+    assert_int_equal(verdict("pump", TOKEN), AUTH_ALLOWED);
+    assert_int_equal(verdict("valve", TOKEN), AUTH_ALLOWED);
     char *before = files_read();
+    assert_non_null(strstr(before, "pump:" VT_TOKEN "\nvalve:$blake2b$"));
     assert_int_equal(RUN(FAST, "-U", files_path), 0);
     expect_file(before);
     free(before);
@@ -197,6 +201,13 @@ static void refuses(void **state)
         {"-c", "f"},
         {"f"},
         {"-H", "argon2id", "-I", "5", "f", "u"},
+        {"--token", "-b", "-c", "f", "u", "p"},
+        {"--token", "-D", "f", "u"},
+        {"--token", "-U", "f"},
+        {"--token", "-H", "argon2id", "-c", "f", "u"},
+        {"--token", "-I", "5", "-c", "f", "u"},
+        {"--token", "-c", "-", "u"},
+        {"--token", "-c", "f"},
         {"-b", "-", "u", "p"},
         {"-D", "-", "u"},
         {"-b", "-c", "/nonexistent/folder/f", "u", "p"},
@@ -252,19 +263,114 @@ static void from_standard_input(void **state)
     assert_int_equal(verdict("alice", "no newline"), AUTH_ALLOWED);
 }
 
+/* Standard output becomes this descriptor, which is closed. Returns what it was. */
+static int redirect(int fd)
+{
+    fflush(stdout);
+    int before = dup(STDOUT_FILENO);
+    assert_true(fd >= 0 && before >= 0);
+    dup2(fd, STDOUT_FILENO);
+    close(fd);
+    return before;
+}
+
+static void restore(int before)
+{
+    fflush(stdout);
+    dup2(before, STDOUT_FILENO);
+    close(before);
+}
+
 static void to_standard_output(void **state)
 {
     (void)state;
-    fflush(stdout);
     files_write("");
-    int before = dup(STDOUT_FILENO), fd = open(files_path, O_WRONLY | O_CLOEXEC);
-    dup2(fd, STDOUT_FILENO);
-    close(fd);
+    int before = redirect(open(files_path, O_WRONLY | O_CLOEXEC));
     int status = RUN(FAST, "-c", "-b", "-", "alice", "secret");
-    dup2(before, STDOUT_FILENO);
-    close(before);
+    restore(before);
     assert_int_equal(status, 0);
     assert_int_equal(verdict("alice", "secret"), AUTH_ALLOWED);
+}
+
+/* Runs `passwd [-c] --token FILE USER`; out gets what it said on standard output. */
+static int run_token(bool create, const char *user, char out[128])
+{
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    int before = redirect(ends[1]);
+    int status = create ? RUN("-c", "--token", files_path, user) : RUN("--token", files_path, user);
+    restore(before);
+    ssize_t n = read(ends[0], out, 127);
+    close(ends[0]);
+    assert_true(n >= 0);
+    out[n] = 0;
+    return status;
+}
+
+static void makes_tokens(void **state)
+{
+    (void)state;
+    char one[128], two[128];
+    unlink(files_path);
+    assert_int_equal(run_token(false, "pump", one), 1); /* not without -c */
+    assert_string_equal(one, "");
+    assert_int_equal(run_token(true, "pump", one), 0);
+    assert_int_equal(mode_of(files_path), 0600);
+    assert_int_equal(strlen(one), PWHASH_TOKEN_LEN + 1); /* the token, a newline and nothing else */
+    one[PWHASH_TOKEN_LEN] = 0;
+    assert_true(pwhash_is_token(slice_str(one)));
+    char *text = files_read();
+    assert_int_equal(strncmp(text, "pump:$blake2b$", 14), 0);
+    assert_null(strstr(text, one + 6));
+    free(text);
+    assert_int_equal(verdict("pump", one), AUTH_ALLOWED);
+
+    assert_int_equal(RUN(FAST, "-b", files_path, "alice", "secret"), 0);
+    assert_int_equal(run_token(false, "pump", two), 0); /* replaces the first one, and nothing else */
+    two[PWHASH_TOKEN_LEN] = 0;
+    assert_int_equal(verdict("pump", one), AUTH_DENIED);
+    assert_int_equal(verdict("pump", two), AUTH_ALLOWED);
+    assert_int_equal(verdict("alice", "secret"), AUTH_ALLOWED);
+    assert_int_equal(run_token(false, "alice", one), 0); /* from now on she is a device */
+    one[PWHASH_TOKEN_LEN] = 0;
+    assert_int_equal(verdict("alice", "secret"), AUTH_DENIED);
+    assert_int_equal(verdict("alice", one), AUTH_ALLOWED);
+    no_litter();
+}
+
+/* What cannot be shown is of no use to anybody, and that is said. */
+static void a_token_that_nobody_sees(void **state)
+{
+    (void)state;
+    files_write("");
+    fflush(stdout);
+    pid_t child = fork(); /* whose stdout keeps what it cannot get rid of */
+    assert_true(child >= 0);
+    if (child == 0) {
+        dup2(open("/dev/full", O_WRONLY | O_CLOEXEC), STDOUT_FILENO);
+        _exit(RUN("--token", files_path, "pump"));
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 1);
+}
+
+/* A token typed as a password would be hashed as one, and never match. */
+static void a_token_is_no_password(void **state)
+{
+    (void)state;
+    files_write("keep:me\n");
+    assert_int_equal(RUN(FAST, "-b", files_path, "alice", TOKEN), 1);
+    assert_int_equal(RUN("-b", files_path, "alice", TOKEN), 1);
+    assert_int_equal(run_with_input(TOKEN "\n", strlen(TOKEN) + 1, "alice"), 1);
+    struct err err = {""};
+    assert_int_equal(passwd_set(files_path, "alice", TOKEN, &err), -1);
+    assert_non_null(strstr(err.text, "bramble passwd --token"));
+    expect_file("keep:me\n");
+    assert_int_equal(RUN(FAST, "-b", files_path, "alice", TOKEN "x"), 0);
+    assert_int_equal(RUN(FAST, "-D", files_path, "keep"), 0);
+    assert_int_equal(verdict("alice", TOKEN "x"), AUTH_ALLOWED);
 }
 
 /* The file behind a symbolic link is replaced, not the link. */
@@ -450,6 +556,9 @@ int main(void)
         cmocka_unit_test(refuses_names),
         cmocka_unit_test(from_standard_input),
         cmocka_unit_test(to_standard_output),
+        cmocka_unit_test(makes_tokens),
+        cmocka_unit_test(a_token_that_nobody_sees),
+        cmocka_unit_test(a_token_is_no_password),
         cmocka_unit_test(through_a_link),
         cmocka_unit_test(at_the_same_time),
         cmocka_unit_test(at_a_terminal),

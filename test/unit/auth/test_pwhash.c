@@ -83,6 +83,74 @@ static void made_new(void **state)
     assert_int_equal(strcspn(a + 8, "$"), 16); /* 12 bytes of salt: mosquitto 2.0 reads no other */
 }
 
+static void form_of_a_token(void **state)
+{
+    (void)state;
+    assert_true(pwhash_is_token(slice_str(TOKEN)));
+    assert_int_equal(strlen(TOKEN), PWHASH_TOKEN_LEN);
+    static const char *const others[] = {
+        "",
+        "brmbl_",
+        "j1ZK85-rEqQGRCde1qwg13KQgijpxmetQg3uGlQmS0c",
+        "brmbl_j1ZK85-rEqQGRCde1qwg13KQgijpxmetQg3uGlQmS0",   /* one short */
+        "brmbl_j1ZK85-rEqQGRCde1qwg13KQgijpxmetQg3uGlQmS0cA", /* one long */
+        "brmbl_j1ZK85-rEqQGRCde1qwg13KQgijpxmetQg3uGlQmS0=",  /* padded */
+        "brmbl_j1ZK85+rEqQGRCde1qwg13KQgijpxmetQg3uGlQmS0c",  /* the other base64 */
+        "brmbl_j1ZK85 rEqQGRCde1qwg13KQgijpxmetQg3uGlQmS0c",
+        "brmbl_j1ZK85-rEqQGRCde1qwg13KQgijpxmetQg3uGlQmS0d", /* more than 256 bits */
+        "brmbl-j1ZK85-rEqQGRCde1qwg13KQgijpxmetQg3uGlQmS0c",
+        "Brmbl_j1ZK85-rEqQGRCde1qwg13KQgijpxmetQg3uGlQmS0c",
+    };
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (pwhash_is_token(slice_str(others[i])))
+            fail_msg("a token: %s", others[i]);
+    assert_false(pwhash_is_token(slice_of(NULL, 0)));
+    assert_false(pwhash_is_token(slice_of("brmbl_j1ZK85\0rEqQGRCde1qwg13KQgijpxmetQg3uGlQmS0c", 49)));
+    assert_true(pwhash_for_tokens(slice_str(VT_TOKEN)));
+    assert_false(pwhash_for_tokens(slice_str(VA_SECRET)));
+    assert_false(pwhash_for_tokens(slice_str(TOKEN)));
+}
+
+static void tokens(void **state)
+{
+    (void)state;
+    char one[PWHASH_TOKEN_LEN + 1], two[PWHASH_TOKEN_LEN + 1], text[PWHASH_TEXT_MAX], again[PWHASH_TEXT_MAX];
+    right_and_wrong(VT_TOKEN, TOKEN);
+    pwhash_new_token(one);
+    pwhash_new_token(two);
+    assert_true(pwhash_is_token(slice_str(one)) && pwhash_is_token(slice_str(two)));
+    assert_string_not_equal(one, two);
+    assert_int_equal(pwhash_make(PWHASH_TOKEN, 0, slice_str(one), text), 0);
+    assert_int_equal(pwhash_make(PWHASH_TOKEN, 0, slice_str(one), again), 0);
+    assert_string_not_equal(text, again); /* another salt */
+    assert_true(pwhash_for_tokens(slice_str(text)));
+    right_and_wrong(text, one);
+    assert_int_equal(verify(text, two), AUTH_DENIED);
+    assert_int_equal(verify(again, one), AUTH_ALLOWED);
+}
+
+/* A token is a token only: other entries do not know it, even one that was made of it, and no entry is made
+ * that only a mistake could need. */
+static void tokens_and_passwords_do_not_mix(void **state)
+{
+    (void)state;
+    /* hashlib.pbkdf2_hmac("sha512", TOKEN, b"saltsalt", 1) and sha512(TOKEN + b"saltsalt") */
+    static const char *const made_of_it[] = {
+        "$7$1$c2FsdHNhbHQ=$EOi1CG3H+OB24lu1yusGPPSTM7IHDpbB87E2y8zOpr17VDdIXio9YMo0GOkHgV9O+"
+        "RfoItQ1tDIqGrijmV+aHA==",
+        "$6$c2FsdHNhbHQ=$wfm/5qjOsNsP1H3ZpwnznOQy9pk7sCW67oe3Jk8NOCikQCQTBV+v4cG3qNJ/"
+        "EAMmweYMPU2oOsTjHF+eeYwCBw==",
+    };
+    for (size_t i = 0; i < sizeof made_of_it / sizeof *made_of_it; i++)
+        assert_int_equal(verify(made_of_it[i], TOKEN), AUTH_DENIED);
+    assert_int_equal(verify(VT_TOKEN, "secret"), AUTH_DENIED);
+    char text[PWHASH_TEXT_MAX];
+    for (int kind = PWHASH_SHA512; kind <= PWHASH_ARGON2ID; kind++)
+        assert_int_equal(pwhash_make(kind, 1, slice_str(TOKEN), text), -1);
+    assert_int_equal(pwhash_make(PWHASH_TOKEN, 0, slice_str("secret"), text), -1);
+    assert_int_equal(pwhash_make(PWHASH_TOKEN, 0, slice_of(NULL, 0), text), -1);
+}
+
 static double cpu_ms(clockid_t clock)
 {
     struct timespec t;
@@ -91,13 +159,13 @@ static double cpu_ms(clockid_t clock)
 }
 
 /* The shortest of some tries, in CPU time: steady enough on a busy machine. */
-static double cost(const char *text)
+static double cost_of(const char *text, const char *password)
 {
     double best = 1e9;
     for (int i = 0; i < 5; i++) {
         double start = cpu_ms(CLOCK_THREAD_CPUTIME_ID);
-        enum auth_verdict verdict = text ? pwhash_verify(slice_str(text), slice_str("no")) : //
-                                        pwhash_verify_nobody(slice_str("no"));
+        enum auth_verdict verdict = text ? pwhash_verify(slice_str(text), slice_str(password)) : //
+                                        pwhash_verify_nobody(slice_str(password));
         double took = cpu_ms(CLOCK_THREAD_CPUTIME_ID) - start;
         assert_int_equal(verdict, AUTH_DENIED);
         best = took < best ? took : best;
@@ -110,14 +178,20 @@ static void nobody_costs_as_much(void **state)
     (void)state;
     char text[PWHASH_TEXT_MAX];
     assert_int_equal(pwhash_make(PWHASH_ARGON2ID, 0, slice_str("yes"), text), 0);
-    double known = cost(text), unknown = cost(NULL);
+    double known = cost_of(text, "no"), unknown = cost_of(NULL, "no");
     assert_true(unknown > known * 0.6 && unknown < known * 1.7);
     assert_int_equal(pwhash_verify_nobody(slice_of(NULL, 0)), AUTH_DENIED);
+    /* A guessed token moves nobody to an argon2id: not for a user who has one, and not for nobody. */
+    assert_true(cost_of(text, TOKEN) < known / 10);
+    assert_true(cost_of(NULL, TOKEN) < known / 10);
+    assert_true(cost_of(VT_TOKEN, "no") < known / 10);
 }
 
-#define DIGEST64 "/3KbtF+nTymTspgo/4+MD1+dGHfMb+FQXIYSWHR8jQrtksBp4bUk4YjXlILIfwq6ZAP05YplK82hiE9s5lUXRg=="
-#define SALT     "TPYmNjg5ihf6b+/w"
-#define ARGON    "$c2FsdHNhbHRzYWx0c2FsdA$+v0rf6ETYAIpqJIjJyARZ3W3zqJlkf+0TRXzsLHmR6o"
+#define DIGEST64   "/3KbtF+nTymTspgo/4+MD1+dGHfMb+FQXIYSWHR8jQrtksBp4bUk4YjXlILIfwq6ZAP05YplK82hiE9s5lUXRg=="
+#define SALT       "TPYmNjg5ihf6b+/w"
+#define TOKEN_SALT "AAECAwQFBgcICQoLDA0ODw"
+#define TOKEN_HASH "e6STenLHNNaFO4vMqOeH2QZVSM5J5IYGqOWXXhLrKsU"
+#define ARGON      "$c2FsdHNhbHRzYWx0c2FsdA$+v0rf6ETYAIpqJIjJyARZ3W3zqJlkf+0TRXzsLHmR6o"
 
 static void refused(void **state)
 {
@@ -163,6 +237,15 @@ static void refused(void **state)
         "$argon2id$v=19$m=64,t=1,p=1$c2FsdA$+v0rf6ETYAIpqJIjJyARZ3W3zqJlkf+0TRXzsLHmR6o",
         "$argon2id$v=19$m=64,t=1,p=1" ARGON "=",
         "$argon2id$v=19$m=64,t=1,p=1" ARGON "$",
+        "$blake2b$",
+        "$blake2b$" TOKEN_SALT,
+        "$blake2b$" TOKEN_SALT "$",
+        "$blake2b$$" TOKEN_HASH,
+        "$blake2b$" TOKEN_SALT "$" TOKEN_HASH "$",
+        "$blake2b$" TOKEN_SALT "$" TOKEN_HASH "=",
+        "$blake2b$" TOKEN_SALT "==$" TOKEN_HASH,
+        "$blake2b" TOKEN_SALT "$" TOKEN_HASH,
+        "$blake2s$" TOKEN_SALT "$" TOKEN_HASH,
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         if (!pwhash_check(slice_str(bad[i])))
@@ -172,6 +255,15 @@ static void refused(void **state)
     memcpy(longer, "$6$" SALT "$", sizeof "$6$" SALT "$" - 1);
     longer[PWHASH_TEXT_MAX] = 0;
     assert_string_equal(pwhash_check(slice_str(longer)), "the hash is too long");
+    assert_string_equal(pwhash_check(slice_str("$blake2b$AAECAwQFBgcICQoLDA0O$" TOKEN_HASH)),
+                        "the salt is damaged (a token's must be base64 of 16 bytes)");
+    assert_string_equal(pwhash_check(slice_str("$blake2b$AAECAwQFBgcICQoLDA0ODxA$" TOKEN_HASH)),
+                        "the salt is damaged (a token's must be base64 of 16 bytes)");
+    assert_string_equal(pwhash_check(slice_str("$blake2b$" TOKEN_SALT "$" TOKEN_SALT)),
+                        "the hash is damaged (a token's must be base64 of 32 bytes)");
+    assert_string_equal(pwhash_check(slice_str("$blake2b$" TOKEN_SALT "$" DIGEST64)),
+                        "the hash is damaged (it must be base64 of at most 64 bytes)");
+    assert_null(pwhash_check(slice_str("$blake2b$" TOKEN_SALT "$" TOKEN_HASH)));
     assert_false(pwhash_tagged(slice_of("", 0)));
     assert_null(pwhash_check(slice_str("$argon2id$v=19$m=262144,t=16,p=1" ARGON)));
     assert_null(pwhash_check(slice_str("$7$10000000$" SALT "$" DIGEST64)));
@@ -183,7 +275,7 @@ static void refused(void **state)
 static void cut_short(void **state)
 {
     (void)state;
-    static const char *const good[] = {V7_SECRET, V6_SECRET6, VA_SECRET};
+    static const char *const good[] = {V7_SECRET, V6_SECRET6, VA_SECRET, VT_TOKEN};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         for (size_t n = 0; n < strlen(good[i]); n++) {
             char *part = malloc(n + (n == 0));
@@ -231,6 +323,9 @@ int main(void)
         cmocka_unit_test(one_iteration),
         cmocka_unit_test(zero_bytes_count),
         cmocka_unit_test(made_new),
+        cmocka_unit_test(form_of_a_token),
+        cmocka_unit_test(tokens),
+        cmocka_unit_test(tokens_and_passwords_do_not_mix),
         cmocka_unit_test(nobody_costs_as_much),
         cmocka_unit_test(refused),
         cmocka_unit_test(cut_short),

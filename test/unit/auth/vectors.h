@@ -26,4 +26,9 @@
 #define VA_SECRET \
     "$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHRzYWx0c2FsdA$+v0rf6ETYAIpqJIjJyARZ3W3zqJlkf+0TRXzsLHmR6o"
 
+/* A device token's entry, computed with Python: hashlib.blake2b(TOKEN, digest_size=32, key=bytes(range(16)))
+ */
+#define TOKEN    "brmbl_j1ZK85-rEqQGRCde1qwg13KQgijpxmetQg3uGlQmS0c"
+#define VT_TOKEN "$blake2b$AAECAwQFBgcICQoLDA0ODw$e6STenLHNNaFO4vMqOeH2QZVSM5J5IYGqOWXXhLrKsU"
+
 #endif
