@@ -25,6 +25,7 @@ struct edit {
     enum pwhash_kind kind;   /* upgrade */
     unsigned iterations;
     bool done;
+    struct passwords *kept; /* all that the new file holds so far, but for the user that is set */
     /* One line of the old file; writes to out what shall stand there. 0, or -1 with err. */
     int (*line)(struct edit *edit, const struct lines *lines, struct slice line, FILE *out, struct err *err);
 };
@@ -42,10 +43,14 @@ static void put_entry(FILE *out, struct slice user, struct slice hash)
     putc('\n', out);
 }
 
-static void put_line(FILE *out, struct slice line)
+static int keep_line(struct edit *edit, const struct lines *lines, struct slice line, FILE *out,
+                     struct err *err)
 {
+    if (passwords_add_line(edit->kept, lines, line, err) != 0)
+        return -1;
     put(out, line);
     putc('\n', out);
+    return 0;
 }
 
 static bool is_line_of(struct slice line, struct slice user)
@@ -57,23 +62,20 @@ static bool is_line_of(struct slice line, struct slice user)
 static int edit_set(struct edit *edit, const struct lines *lines, struct slice line, FILE *out,
                     struct err *err)
 {
-    (void)lines, (void)err;
     if (!is_line_of(line, edit->user))
-        put_line(out, line);
-    else if (!edit->done)
+        return keep_line(edit, lines, line, out, err);
+    if (!edit->done)
         put_entry(out, edit->user, edit->hash);
-    edit->done |= is_line_of(line, edit->user);
+    edit->done = true;
     return 0;
 }
 
 static int edit_delete(struct edit *edit, const struct lines *lines, struct slice line, FILE *out,
                        struct err *err)
 {
-    (void)lines, (void)err;
-    if (is_line_of(line, edit->user))
-        edit->done = true;
-    else
-        put_line(out, line);
+    if (!is_line_of(line, edit->user))
+        return keep_line(edit, lines, line, out, err);
+    edit->done = true;
     return 0;
 }
 
@@ -81,26 +83,23 @@ static int edit_upgrade(struct edit *edit, const struct lines *lines, struct sli
                         struct err *err)
 {
     struct slice user, password;
-    char hash[PWHASH_TEXT_MAX];
-    if (passwords_skips(line)) {
-        put_line(out, line);
-        return 0;
-    }
-    if (!passwords_split(line, &user, &password) || user.n == 0 || password.n == 0)
-        return lines_fail(lines, err, "not a line of the form USER:PASSWORD");
+    char hash[PWHASH_TEXT_MAX], entry[LINES_MAX];
+    if (passwords_skips(line) || !passwords_split(line, &user, &password) || user.n == 0 || password.n == 0)
+        return keep_line(edit, lines, line, out, err);
     if (pwhash_tagged(password)) {
         const char *why = pwhash_check(password);
         if (why)
             return lines_fail(lines, err,
                               "starts like a hash, but %s (set it with: bramble passwd FILE USER)", why);
-        put_line(out, line);
-        return 0;
+        return keep_line(edit, lines, line, out, err);
     }
     enum pwhash_kind kind = pwhash_is_token(password) ? PWHASH_TOKEN : edit->kind;
     if (pwhash_make(kind, edit->iterations, password, hash) != 0)
         return lines_fail(lines, err, "out of memory");
-    put_entry(out, user, slice_str(hash));
-    return 0;
+    int n = snprintf(entry, sizeof entry, "%.*s:%s", SLICE_ARG(user), hash);
+    if (n < 0 || (size_t)n >= sizeof entry)
+        return lines_fail(lines, err, "the user name is too long");
+    return keep_line(edit, lines, slice_of(entry, (size_t)n), out, err);
 }
 
 static int edit_lines(struct edit *edit, const char *path, FILE *out, struct err *err)
@@ -198,7 +197,9 @@ static int rewrite(struct edit *edit, const char *path, enum passwd_file_start s
     if (fd < 0)
         return err_set(err, "%s: %s", folder, strerror(errno));
     flock(fd, LOCK_EX); /* where the file system has no locks it goes without */
-    int rc = replace(edit, real, folder, fd, start, err);
+    edit->kept = passwords_new();
+    int rc = edit->kept ? replace(edit, real, folder, fd, start, err) : err_set(err, "out of memory");
+    passwords_unref(edit->kept);
     close(fd);
     return rc;
 }

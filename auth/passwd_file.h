@@ -2,8 +2,9 @@
  * passwd_file.h - changes a password file as one step: whoever reads it meanwhile sees the old or the new
  * file.
  *
- * Comments and lines that are not understood stay as they are. The lock is on the folder, so two changes at
- * the same time are done one after the other.
+ * The new file is one that a broker takes: a line it would refuse (damaged, twice the same user) refuses the
+ * change with file:line, unless it is the line that the change mends. Comments stay. The lock is on the
+ * folder, so two changes at the same time are done one after the other.
  */
 #ifndef BRAMBLE_AUTH_PASSWD_FILE_H
 #define BRAMBLE_AUTH_PASSWD_FILE_H

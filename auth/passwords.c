@@ -85,7 +85,8 @@ bool passwords_skips(struct slice line)
     return lines_trim(line).n == 0 || line.p[0] == '#';
 }
 
-static int load_line(struct passwords *passwords, struct lines *lines, struct slice line, struct err *err)
+int passwords_add_line(struct passwords *passwords, const struct lines *lines, struct slice line,
+                       struct err *err)
 {
     struct slice user, hash;
     if (passwords_skips(line))
@@ -124,24 +125,30 @@ static void destroy(struct passwords *passwords)
     free(passwords);
 }
 
+struct passwords *passwords_new(void)
+{
+    struct passwords *passwords = pwhash_init() ? calloc(1, sizeof *passwords) : NULL;
+    if (passwords)
+        passwords->refs = 1;
+    return passwords;
+}
+
 struct passwords *passwords_load(const char *path, struct err *err)
 {
     struct slice line;
     int got;
-    struct passwords *passwords = calloc(1, sizeof *passwords);
-    if (!passwords || !pwhash_init()) {
+    struct passwords *passwords = passwords_new();
+    if (!passwords) {
         err_set(err, "%s: out of memory", path);
-        free(passwords);
         return NULL;
     }
-    passwords->refs = 1;
     struct lines *lines = lines_open(path, true, err);
     if (!lines) {
         destroy(passwords);
         return NULL;
     }
     while ((got = lines_next(lines, &line, err)) > 0)
-        if (load_line(passwords, lines, line, err) != 0) {
+        if (passwords_add_line(passwords, lines, line, err) != 0) {
             got = -1;
             break;
         }

@@ -7,6 +7,14 @@
 #include "auth/lines.h"
 #include "broker/auth.h"
 
+/* A table without users, for passwords_add_line(). NULL without memory. */
+struct passwords *passwords_new(void);
+
+/* Adds what a line says, as the loader does; lines is where it stands. 0, or -1 with err "file:line: reason".
+ */
+int passwords_add_line(struct passwords *passwords, const struct lines *lines, struct slice line,
+                       struct err *err);
+
 /* The hash of this user as text that has passed pwhash_check(), valid as long as the table; empty: no such
  * user. */
 struct slice passwords_hash(const struct passwords *passwords, struct slice user);

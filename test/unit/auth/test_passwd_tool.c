@@ -127,11 +127,11 @@ static void kinds(void **state)
 static void changes_one_line(void **state)
 {
     (void)state;
-    files_write("# head\nalice:" V7_SECRET "\r\n\nno colon here\nbob:plain\nalice : " V6_SECRET6 "\n#end");
+    files_write("# head\nalice:" V7_SECRET "\r\n\n bob : " VT_TOKEN "\nalice : " V6_SECRET6 "\n#end");
     chmod(files_path, 0640);
     assert_int_equal(RUN(FAST, "-b", files_path, "alice", "new"), 0);
     char *text = files_read();
-    static const char start[] = "# head\nalice:$6$", end[] = "==\n\nno colon here\nbob:plain\n#end\n";
+    static const char start[] = "# head\nalice:$6$", end[] = "==\n\n bob : " VT_TOKEN "\n#end\n";
     assert_int_equal(strncmp(text, start, strlen(start)), 0);
     assert_string_equal(strstr(text, "==\n"), end); /* one entry of alice, the rest as it was */
     free(text);
@@ -234,13 +234,13 @@ static void refuses_names(void **state)
     long_name[sizeof long_name - 1] = 0;
     memset(long_password, 'p', sizeof long_password);
     long_password[sizeof long_password - 1] = 0;
-    files_write("keep:me\n");
+    files_write("keep:" V7_SECRET "\n");
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_int_equal(RUN(FAST, "-b", files_path, bad[i], "x"), 1);
     assert_int_equal(RUN(FAST, "-b", files_path, long_name, "x"), 1);
     assert_int_equal(RUN(FAST, "-b", files_path, "alice", ""), 1);
     assert_int_equal(RUN(FAST, "-b", files_path, "alice", long_password), 1);
-    expect_file("keep:me\n");
+    expect_file("keep:" V7_SECRET "\n");
     long_name[65000] = 0;
     long_password[65535] = 0;
     assert_int_equal(RUN(FAST, "-c", "-b", files_path, long_name, long_password), 0);
@@ -360,14 +360,14 @@ static void a_token_that_nobody_sees(void **state)
 static void a_token_is_no_password(void **state)
 {
     (void)state;
-    files_write("keep:me\n");
+    files_write("keep:" V7_SECRET "\n");
     assert_int_equal(RUN(FAST, "-b", files_path, "alice", TOKEN), 1);
     assert_int_equal(RUN("-b", files_path, "alice", TOKEN), 1);
     assert_int_equal(run_with_input(TOKEN "\n", strlen(TOKEN) + 1, "alice"), 1);
     struct err err = {""};
     assert_int_equal(passwd_set(files_path, "alice", TOKEN, &err), -1);
     assert_non_null(strstr(err.text, "bramble passwd --token"));
-    expect_file("keep:me\n");
+    expect_file("keep:" V7_SECRET "\n");
     assert_int_equal(RUN(FAST, "-b", files_path, "alice", TOKEN "x"), 0);
     assert_int_equal(RUN(FAST, "-D", files_path, "keep"), 0);
     assert_int_equal(verdict("alice", TOKEN "x"), AUTH_ALLOWED);
@@ -505,7 +505,7 @@ static void interrupted(void **state)
 {
     (void)state;
     struct terminal t;
-    files_write("keep:me\n");
+    files_write("keep:" V7_SECRET "\n");
     terminal_open(&t);
     int slave =
         open(ptsname(t.fd), O_RDWR | O_NOCTTY | O_CLOEXEC); /* keeps the settings after the child's end */
@@ -517,7 +517,7 @@ static void interrupted(void **state)
     assert_true(echo_is_on(&t));
     close(slave);
     close(t.fd);
-    expect_file("keep:me\n");
+    expect_file("keep:" V7_SECRET "\n");
 }
 
 static void sets_for_setup(void **state)
