@@ -60,7 +60,7 @@ void pwhash_new_token(char out[PWHASH_TOKEN_LEN + 1]);
  * where a password is wanted, or the other way round, is denied at once. */
 enum auth_verdict pwhash_verify(struct slice text, struct slice password);
 
-/* Costs what the verification of a new entry costs (of a token's, when password has that form), and never
+/* Costs what the verification of a new entry costs (a token: next to nothing, as with each entry), and never
  * matches: for users that do not exist. */
 enum auth_verdict pwhash_verify_nobody(struct slice password);
 

@@ -42,6 +42,8 @@ static void vectors(void **state)
     right_and_wrong(V7_UMLAUT, "pässwörd mit Leer");
     right_and_wrong(V7_LONG, xs);
     right_and_wrong(V6_SECRET6, "secret6");
+    right_and_wrong(V7_SECRET21, "secret21");
+    right_and_wrong(V6_SECRET21, "secret21");
     right_and_wrong(VA_SECRET, "secret");
     assert_int_equal(verify(VA_SECRET21, "secret21"), AUTH_ALLOWED);
     assert_int_equal(verify(VA_SECRET21, "secret22"), AUTH_DENIED);
@@ -56,6 +58,20 @@ static void one_iteration(void **state)
     (void)state;
     assert_int_equal(verify("$7$1$c2FsdHNhbHQ=$" ONE_ITERATION, "password"), AUTH_ALLOWED);
     assert_int_equal(verify("$7$2$c2FsdHNhbHQ=$" ONE_ITERATION, "password"), AUTH_DENIED);
+}
+
+/* All of a hash is compared, the end of it too. */
+static void another_hash(void **state)
+{
+    (void)state;
+    static const char *const rows[][2] = {
+        {V7_SECRET, "secret"}, {V6_SECRET6, "secret6"}, {VA_SECRET, "secret"}, {VT_TOKEN, TOKEN}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char text[PWHASH_TEXT_MAX];
+        size_t at = strlen(strcpy(text, rows[i][0])) - 4; /* before padding, and the last bits */
+        text[at] = text[at] == 'A' ? 'B' : 'A';
+        assert_int_equal(verify(text, rows[i][1]), AUTH_DENIED);
+    }
 }
 
 static void zero_bytes_count(void **state)
@@ -321,6 +337,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(vectors),
         cmocka_unit_test(one_iteration),
+        cmocka_unit_test(another_hash),
         cmocka_unit_test(zero_bytes_count),
         cmocka_unit_test(made_new),
         cmocka_unit_test(form_of_a_token),

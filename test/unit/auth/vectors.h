@@ -1,6 +1,7 @@
 /*
  * vectors.h - entries made by other programs: mosquitto_passwd 2.0.11 ($7$, $6$), and the argon2 tool with
- * the parameters of mosquitto 2.1 (47104 KiB, one pass, salt and hash of 64 bytes) and with small ones.
+ * the parameters of mosquitto 2.1 (47104 KiB, one pass, salt and hash of 64 bytes) and with small ones. 2.1
+ * makes $7$ and $6$ with salts of 64 bytes; those come from Python's hashlib, with the bytes 0 to 63.
  */
 #ifndef TEST_UNIT_AUTH_VECTORS_H
 #define TEST_UNIT_AUTH_VECTORS_H
@@ -23,6 +24,14 @@
     "$argon2id$v=19$m=47104,t=1,p=1$"                                                         \
     "U1NTU1NTU1NTU1NTU1NTU1NTU1NTU1NTU1NTU1NTU1NTU1NTU1NTU1NTU1NTU1NTU1NTU1NTU1NTU1NTU1NTUw$" \
     "ULsBDK1BaYTy66ezqBwm+2lo/NtRXisKlGU5hKS+0htzuBrb7Dkz2mYtKJBbmRUHO5y7IvsKwpQ1mG+ygr6vFQ"
+#define V7_SECRET21                                                                    \
+    "$7$1000$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUmJygpKissLS4vMDEyMzQ1" \
+    "Njc4OTo7PD0+Pw==$qIcy6qLtDR+R0TYjvrdsLCJmMlCm/xT5U7kQ65vt1go7SZiPOITRjoRzZINDr1R" \
+    "ghu21FfuCnrs212bLusMN1Q=="
+#define V6_SECRET21                                                                    \
+    "$6$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUmJygpKissLS4vMDEyMzQ1Njc4O" \
+    "To7PD0+Pw==$B/TUnkpIoSL2E0Dzl0n62jjBNLFYgD1D2BIdM9+2WSNGSyQhQn9lG3JzWvNBem83zBYb" \
+    "x2NvAC4tX6kZI4gFMQ=="
 #define VA_SECRET \
     "$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHRzYWx0c2FsdA$+v0rf6ETYAIpqJIjJyARZ3W3zqJlkf+0TRXzsLHmR6o"
 
