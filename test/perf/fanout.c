@@ -8,73 +8,10 @@
  * per delivery (schedstat of all threads of process PID, user and kernel), and the wall time. The subscribers
  * only count bytes: the load's own work is small.
  */
-#include <arpa/inet.h>
+#include "test/perf/load.h"
+
 #include <dirent.h>
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
-
-static void die(const char *what)
-{
-    perror(what);
-    exit(1);
-}
-
-static void write_all(int fd, const void *p, size_t n)
-{
-    while (n > 0) {
-        ssize_t w = write(fd, p, n);
-        if (w < 0) {
-            die("write");
-        }
-        p = (const char *)p + w;
-        n -= (size_t)w;
-    }
-}
-
-static void read_exactly(int fd, void *p, size_t n)
-{
-    while (n > 0) {
-        ssize_t r = read(fd, p, n);
-        if (r <= 0) {
-            die("the broker closed a connection");
-        }
-        p = (char *)p + r;
-        n -= (size_t)r;
-    }
-}
-
-static int connect_client(int port)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((unsigned short)port)};
-    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof a) < 0) {
-        die("connect");
-    }
-    static const unsigned char hello[] = {0x10, 12, 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 0, 0, 0};
-    unsigned char answer[4];
-    write_all(fd, hello, sizeof hello);
-    read_exactly(fd, answer, sizeof answer);
-    if (answer[3] != 0) {
-        fprintf(stderr, "refused with code %d\n", answer[3]);
-        exit(1);
-    }
-    return fd;
-}
-
-static void subscribe(int fd)
-{
-    static const unsigned char packet[] = {0x82, 10, 0, 1, 0, 5, 'b', '/', 't', 'o', 'p', 0};
-    unsigned char answer[5];
-    write_all(fd, packet, sizeof packet);
-    read_exactly(fd, answer, sizeof answer);
-}
 
 /* On-CPU nanoseconds of all threads. */
 static unsigned long long cpu_ns(const char *pid)
@@ -99,13 +36,6 @@ static unsigned long long cpu_ns(const char *pid)
     }
     closedir(dir);
     return sum;
-}
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
 struct load {
@@ -133,12 +63,12 @@ static void open_all(struct load *load, int port)
 {
     load->epoll = epoll_create1(EPOLL_CLOEXEC);
     for (int i = 0; i < load->subscribers; i++) {
-        int fd = connect_client(port);
-        subscribe(fd);
+        int fd = connect_client(port, "", NULL, NULL);
+        subscribe(fd, "b/top");
         struct epoll_event e = {.events = EPOLLIN, .data.fd = fd};
         epoll_ctl(load->epoll, EPOLL_CTL_ADD, fd, &e);
     }
-    load->publisher = connect_client(port);
+    load->publisher = connect_client(port, "", NULL, NULL);
 }
 
 static void drain(struct load *load)

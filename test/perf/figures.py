@@ -8,7 +8,6 @@ test/perf/fanout.c), resident memory at start and per idle plain and TLS client,
 noise only adds. Nothing here passes or fails.
 """
 import os
-import resource
 import shutil
 import socket
 import ssl
@@ -17,45 +16,22 @@ import sys
 import tempfile
 import time
 
+import brokers
+
 RUNS = 7
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CONNECT = bytes([0x10, 12, 0, 4]) + b"MQTT" + bytes([4, 2, 0, 0, 0, 0])
 SUBSCRIBE = bytes([0x82, 10, 0, 1, 0, 5]) + b"b/top" + bytes([0])
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-class Broker:
+class Broker(brokers.Broker):
     def __init__(self, name, command, folder):
-        self.name = name
-        self.plain, self.tls = free_port(), free_port()
-        conf = os.path.join(folder, name + ".conf")
-        with open(conf, "w", encoding="ascii") as f:
-            f.write(f"user root\nlistener {self.plain} 127.0.0.1\nallow_anonymous true\nlistener {self.tls} 127.0.0.1\n"
-                    f"certfile {folder}/server.crt\nkeyfile {folder}/server.key\nlog_dest none\n")
-        self.process = subprocess.Popen([command, "-c", conf], stderr=subprocess.DEVNULL)
-        for port in (self.plain, self.tls):
-            self.wait_for(port)
-
-    def wait_for(self, port):
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                return
-            except ConnectionRefusedError:
-                if time.monotonic() > deadline or self.process.poll() is not None:
-                    sys.exit(f"{self.name} does not start")
-                time.sleep(0.05)
+        super().__init__(name, command, folder, f"listener\nallow_anonymous true\nlistener\n"
+                         f"certfile {folder}/server.crt\nkeyfile {folder}/server.key\n")
+        self.plain, self.tls = self.ports
 
     def rss(self):
         time.sleep(0.5)
-        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as f:
-            return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
+        return self.status("VmRSS")
 
     def fanout(self, program):
         out = subprocess.run([program, str(self.plain), str(self.process.pid), "100", "64", "5000", "1000"], check=True,
@@ -84,10 +60,6 @@ class Broker:
             s.close()
         return (after - before) / count
 
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-
 
 def stripped_size(program, folder):
     subprocess.run(["strip", "-o", folder + "/stripped", program], check=True)
@@ -95,25 +67,23 @@ def stripped_size(program, folder):
 
 
 def main():
-    bramble = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "build", "bramble"))
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
+    bramble = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else brokers.BRAMBLE)
+    brokers.many_descriptors()
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["gcc", "-O2", "-D_GNU_SOURCE", os.path.join(ROOT, "test/perf/fanout.c"), "-o", folder + "/fanout"],
-                       check=True)
+        fanout = brokers.load_program("fanout", folder)
         subprocess.run([bramble, "cert", "init", folder], check=True, stdout=subprocess.DEVNULL)
-        brokers = [Broker("bramble", bramble, folder), Broker("mosquitto", shutil.which("mosquitto") or "mosquitto", folder)]
-        rows = {"resident memory at start, KiB": [b.rss() for b in brokers]}
+        pair = [Broker("bramble", bramble, folder), Broker("mosquitto", shutil.which("mosquitto") or "mosquitto", folder)]
+        rows = {"resident memory at start, KiB": [b.rss() for b in pair]}
         cpu = [[], []]
         for _ in range(RUNS):
-            for i, broker in enumerate(brokers):
-                cpu[i].append(broker.fanout(folder + "/fanout"))
+            for i, broker in enumerate(pair):
+                cpu[i].append(broker.fanout(fanout))
         rows["CPU per delivered message, 1 to 100, 64 B, QoS 0, ns"] = [min(c) for c in cpu]
-        rows["resident memory per idle plain client, KiB"] = [b.per_client(2000, b.plain, False) for b in brokers]
-        rows["resident memory per idle TLS client, KiB"] = [b.per_client(500, b.tls, True) for b in brokers]
+        rows["resident memory per idle plain client, KiB"] = [b.per_client(2000, b.plain, False) for b in pair]
+        rows["resident memory per idle TLS client, KiB"] = [b.per_client(500, b.tls, True) for b in pair]
         rows["binary without symbols (bramble: mbedTLS and libwebsockets inside), KiB"] = [
             stripped_size(program, folder) for program in (bramble, shutil.which("mosquitto"))]
-        for broker in brokers:
+        for broker in pair:
             broker.stop()
     print("| figure | bramble | mosquitto | ratio |\n|---|---|---|---|")
     for name, (a, b) in rows.items():
