@@ -2,6 +2,7 @@
 
 import resource
 import subprocess
+import time
 
 import pytest
 
@@ -154,6 +155,25 @@ def test_memory_of_a_storm_is_given_back(start):
     if not SANITIZED:
         assert full - before > 20 * MB
         assert broker.resident() - before < (full - before) / 2
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer keeps memory")
+def test_memory_of_many_clients_is_given_back(start):
+    """They have gone but for the last, whose memory lies above that of all others."""
+    broker = start("sys_interval 0\n")
+    broker.connect("first")
+    before = broker.resident()
+    many = [broker.connect(f"c{i}") for i in range(1000)]
+    last = broker.connect("last")
+    full = broker.resident()
+    for client in many:
+        client.disconnect()
+    assert full - before > MB
+    end = time.monotonic() + streams.TIMEOUT
+    while broker.resident() - before > (full - before) / 3:
+        assert time.monotonic() < end, f"{before} bytes, {full} with all, {broker.resident()} without"
+        time.sleep(0.1)
+    last.ping()
 
 
 GARBAGE = [b"\x10\x0c\0\4MQTT\4\2\0\x3c\0\0", b"\x00" * 1000, b"\xff" * 1000, b"GET / HTTP/1.1\r\n\r\n", b"\x16\3\1\0\xa5\1" * 30,

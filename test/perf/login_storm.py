@@ -29,7 +29,7 @@ CONFIG = "set_tcp_nodelay true\nlistener\nallow_anonymous false\npassword_file {
 PASSWORD = "a password of 24 letters"
 TALKERS, MESSAGES_PER_SECOND = 10, 500
 LIMIT = 120  # seconds, as in login_storm.c
-QUIET, SETTLE = 2, 5  # seconds of talk before the storm; until memory is looked at after it
+QUIET, SETTLE = 2, 12  # seconds of talk before the storm; until memory is looked at after it
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 
 
