@@ -7,6 +7,7 @@
 #include "broker/log.h"
 #include "broker/mem.h"
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdlib.h>
 
 static void nothing(void *arg)
@@ -19,6 +20,19 @@ static void slow_over(void *arg)
 {
     struct broker *broker = arg;
     peer_list_flush(&broker->slow);
+}
+
+static void trim(void *arg)
+{
+    (void)arg;
+    malloc_trim(0);
+}
+
+void broker_trim_soon(struct broker *broker)
+{
+    if (!timer_running(&broker->trim_timer)) {
+        timer_start(broker->loop, &broker->trim_timer, TRIM_MS);
+    }
 }
 
 void broker_use_limits(struct broker *broker)
@@ -56,6 +70,7 @@ int broker_init(struct broker *broker, struct loop *loop, struct config *config,
     peer_list_init(&broker->resume);
     peer_list_init(&broker->slow);
     timer_setup(&broker->slow_timer, slow_over, broker);
+    timer_setup(&broker->trim_timer, trim, NULL);
     defer_setup(&broker->next_turn, nothing, NULL);
     broker->started = loop_now(loop);
     return 0;
@@ -103,6 +118,7 @@ void broker_free(struct broker *broker)
         peer_list_flush(&broker->resume);
         peer_list_flush(&broker->flush);
     }
+    timer_stop(broker->loop, &broker->trim_timer);
     if (broker->subs && broker->store) {
         sessions_free(&broker->sessions);
     }

@@ -94,6 +94,7 @@ void conn_die(struct conn *conn)
 void conn_free(struct conn *conn)
 {
     table_remove(conn->broker, conn);
+    broker_trim_soon(conn->broker);
     conn_greeted(conn);
     principal_unref(conn->who);
     msg_unref(conn->will);

@@ -14,7 +14,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-enum { SWEEP_MS = 60000, TRIM_MS = 10000 };
+enum { SWEEP_MS = 60000 };
 
 /* What is not a counter: one row gives the place under $SYS/broker/ and the expression over struct broker *b.
  */
@@ -47,7 +47,7 @@ struct sys {
     struct broker *broker;
     atomic_int lines; /* log lines on their way to the loop */
     struct local *local;
-    struct timer round, sweep, trim;
+    struct timer round, sweep;
     bool first;
     uint64_t values[VALUES];
 };
@@ -188,16 +188,6 @@ static void sweep_due(void *arg)
     timer_start(b->loop, &sys->sweep, SWEEP_MS);
 }
 
-/* What many clients needed at once is given back to the system when they have gone. The C library keeps what
- * lies below anything that is still used, and that is nearly all of it as soon as one client remains. This
- * costs about 0.1 ms for each MiB given back, and some microseconds when there is nothing. */
-static void trim_due(void *arg)
-{
-    struct sys *sys = arg;
-    malloc_trim(0);
-    timer_start(sys->broker->loop, &sys->trim, TRIM_MS);
-}
-
 struct sys *sys_new(struct broker *broker)
 {
     struct sys *sys = calloc(1, sizeof *sys);
@@ -214,12 +204,10 @@ struct sys *sys_new(struct broker *broker)
     log_on_topic(post_line, sys);
     timer_setup(&sys->round, round_due, sys);
     timer_setup(&sys->sweep, sweep_due, sys);
-    timer_setup(&sys->trim, trim_due, sys);
     if (broker->config->sys_interval > 0) {
         publish_round(sys);
     }
     start_timers(sys);
-    timer_start(broker->loop, &sys->trim, TRIM_MS);
     return sys;
 }
 
@@ -229,7 +217,6 @@ void sys_stop(struct sys *sys)
         log_on_topic(NULL, NULL);
         timer_stop(sys->broker->loop, &sys->round);
         timer_stop(sys->broker->loop, &sys->sweep);
-        timer_stop(sys->broker->loop, &sys->trim);
         local_free(sys->local);
         sys->local = NULL;
     }

@@ -1,6 +1,6 @@
 /*
  * sys.h - $SYS: what the broker says about itself, as retained messages, every sys_interval seconds; and the
- * small jobs that come round by the clock (sessions that have expired, memory that is given back).
+ * small jobs that come round by the clock (sessions that have expired).
  */
 #ifndef BRAMBLE_SYS_H
 #define BRAMBLE_SYS_H
