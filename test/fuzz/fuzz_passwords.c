@@ -1,7 +1,7 @@
 /*
  * fuzz_passwords.c - any bytes as a password file. When they are taken as one, each line that says something
  * is a user who can be found, with a hash that passes the check; else the complaint names the file and a
- * line.
+ * line. The same bytes as a password: a token has one form only, and is known by its own entry only.
  */
 #include "auth/passwords.h"
 #include "auth/pwhash.h"
@@ -18,6 +18,30 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     return pwhash_init() ? 0 : -1;
 }
 
+static bool tokens_entry_knows(struct slice password)
+{
+    static const char entry[] = "$blake2b$AAECAwQFBgcICQoLDA0ODw$e6STenLHNNaFO4vMqOeH2QZVSM5J5IYGqOWXXhLrKsU";
+    return pwhash_verify(slice_str(entry), password) == AUTH_ALLOWED;
+}
+
+static void check_password(struct slice password)
+{
+    static const char prefix[] = "brmbl_", token[] = "brmbl_j1ZK85-rEqQGRCde1qwg13KQgijpxmetQg3uGlQmS0c";
+    char text[PWHASH_TEXT_MAX];
+    bool is_token = pwhash_is_token(password);
+    if (is_token && (password.n != PWHASH_TOKEN_LEN || memcmp(password.p, prefix, sizeof prefix - 1) != 0))
+        abort();
+    if (tokens_entry_knows(password) != slice_eq(password, slice_str(token)))
+        abort();
+    for (int kind = PWHASH_SHA512; kind <= PWHASH_TOKEN; kind += PWHASH_TOKEN - PWHASH_SHA512) {
+        bool fits = is_token == (kind == PWHASH_TOKEN);
+        if ((pwhash_make(kind, 0, password, text) == 0) != fits ||
+            (fits && (pwhash_check(slice_str(text)) || pwhash_for_tokens(slice_str(text)) != is_token ||
+                      pwhash_verify(slice_str(text), password) != AUTH_ALLOWED)))
+            abort();
+    }
+}
+
 static void check_loaded(const struct passwords *passwords, const uint8_t *data, size_t size)
 {
     size_t users = 0;
@@ -31,6 +55,9 @@ static void check_loaded(const struct passwords *passwords, const uint8_t *data,
         users++;
         if (!passwords_split(line, &user, &hash) || !slice_eq(passwords_hash(passwords, user), hash) ||
             pwhash_check(hash) || passwords_mark(passwords, user) == 0)
+            abort();
+        if (pwhash_for_tokens(hash) && (hash.n != strlen("$blake2b$") + 22 + 1 + 43 ||
+                                        pwhash_verify(hash, slice_str("x")) != AUTH_DENIED))
             abort();
     }
     if (users != passwords_count(passwords))
@@ -51,6 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     else if (strncmp(err.text, path, strlen(path)) != 0 || !strchr(err.text + strlen(path), ' '))
         abort();
     passwords_unref(passwords);
+    check_password(slice_of(data, size));
     close(fd);
     return 0;
 }
