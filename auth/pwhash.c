@@ -10,10 +10,10 @@
  * in all instead of 38: a gateway would gain 8 % of time at most, an attacker's chips much memory. The
  * aim is about 100 ms on a Pi 3B. That was not measured on one: it is an estimate. The 38,912 blocks take
  * 3640 cycles each on a Cortex-A53 whose caches never miss (llvm-mca's model of clang's 64-bit code for RFC
- * 9106's compression), 118 ms at 1.2 GHz; waiting for memory comes on top. A 32-bit system takes several
- * times as long: 5.8 s for 64 MiB and 4 passes were reported of a Pi 2
- * (github.com/nextcloud/server/pull/19023), which makes 0.8 s. An x86 server of 2.8 GHz: 26 to 31 ms,
- * measured.
+ * 9106's compression), 118 ms at 1.2 GHz; the 95 MiB that go to memory and back take another 50 ms if it
+ * moves 2 GB/s and nothing overlaps. A 32-bit system takes several times as long: 5.8 s for 64 MiB and 4
+ * passes were reported of a Pi 2 (github.com/nextcloud/server/pull/19023), which makes 0.8 s. An x86 server
+ * of 2.8 GHz: 26 to 31 ms, measured.
  *
  * libsodium 1.0.18 answers "mismatch" when argon2id's memory cannot be had. verify_argon2id() therefore asks
  * once more for that much address space before it calls a password wrong.
