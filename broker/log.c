@@ -82,16 +82,22 @@ static void event_send(int fd)
 }
 
 /* The lock is held. */
+static void engine_wake(struct engine *e)
+{
+    if (!e->sleeping)
+        return;
+    e->sleeping = false;
+    event_send(e->kick);
+}
+
+/* The lock is held. */
 static void engine_push(struct engine *e, const struct log_line *line)
 {
     if (!log_ring_push(&e->ring, line)) {
         e->lost++;
         atomic_fetch_add_explicit(&state.lost, 1, memory_order_relaxed);
     }
-    if (!e->sleeping)
-        return;
-    e->sleeping = false;
-    event_send(e->kick);
+    engine_wake(e);
 }
 
 /* --- the log thread --- */
@@ -433,6 +439,20 @@ static void write_topic(const struct log_line *line, const struct log_stamp *sta
     busy = false;
 }
 
+bool log_access(const char *text, size_t n)
+{
+    const struct log_line line = {.sec = (int64_t)time(NULL), .type = LOG_T_ACCESS, .text = text, .len = n};
+    bool taken = false;
+
+    pthread_mutex_lock(&state.lock);
+    if (state.engine && n <= LOG_ACCESS_MAX) {
+        taken = log_ring_push(&state.engine->ring, &line);
+        engine_wake(state.engine);
+    }
+    pthread_mutex_unlock(&state.lock);
+    return taken;
+}
+
 static void log_line_write(const struct log_line *line)
 {
     unsigned dests = atomic_load_explicit(&state.dests, memory_order_relaxed);
@@ -443,7 +463,7 @@ static void log_line_write(const struct log_line *line)
     direct = !state.engine;
     patient = !state.was_started;
     stamp = state.stamp;
-    if (!direct && dests & ~(unsigned)LOG_D_TOPIC)
+    if (!direct && dests & ~(unsigned)(LOG_D_TOPIC | LOG_D_ACCESS))
         engine_push(state.engine, line);
     pthread_mutex_unlock(&state.lock);
     if (direct) {

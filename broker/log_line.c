@@ -89,6 +89,53 @@ size_t log_escape(char *out, size_t size, const char *text, size_t n, bool cut)
     return o;
 }
 
+/* One character of text as it stands in a JSON string. Returns its length there (at most 6); *taken is its
+ * length in text. */
+static size_t json_one(char *out, const unsigned char *text, size_t n, size_t *taken)
+{
+    uint32_t code = 0;
+    size_t length = utf8_length(text, n, &code);
+
+    *taken = length ? length : 1;
+    if (length == 0 || is_control(code)) /* all of these are of the first plane */
+        return (size_t)snprintf(out, 7, "\\u%04x", length ? code : 0xfffd);
+    if (code == '"' || code == '\\')
+        return (size_t)snprintf(out, 7, "\\%c", (char)code);
+    memcpy(out, text, length);
+    return length;
+}
+
+size_t log_escape_json(char *out, size_t size, const void *text, size_t n, bool *cut)
+{
+    const unsigned char *p = text;
+    size_t at = 0, o = 0;
+    char one[8];
+
+    while (at < n) {
+        size_t taken, length = json_one(one, p + at, n - at, &taken);
+        if (o + length + 1 > size) {
+            *cut = true;
+            break;
+        }
+        memcpy(out + o, one, length);
+        o += length;
+        at += taken;
+    }
+    out[o] = 0;
+    return o;
+}
+
+void log_time_utc(char out[LOG_TIME_SIZE], int64_t ms)
+{
+    time_t when = (time_t)(ms / 1000);
+    struct tm tm = {0};
+    size_t n;
+
+    gmtime_r(&when, &tm);
+    n = strftime(out, LOG_TIME_SIZE, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(out + n, LOG_TIME_SIZE - n, ".%03dZ", (int)(ms % 1000));
+}
+
 int log_stamp_set(struct log_stamp *stamp, const struct log_options *options, struct err *err)
 {
     const char *format = options->timestamp_format ? options->timestamp_format : "";
@@ -136,6 +183,7 @@ int log_priority(enum log_type type)
     case LOG_T_UNSUBSCRIBE:
         return LOG_NOTICE;
     case LOG_T_INFO:
+    case LOG_T_ACCESS:
         return LOG_INFO;
     default:
         return LOG_DEBUG;

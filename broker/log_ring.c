@@ -40,7 +40,9 @@ bool log_ring_push(struct log_ring *ring, const struct log_line *line)
 {
     struct entry entry = {.sec = line->sec, .type = line->type, .len = (uint32_t)line->len};
 
-    if (LOG_RING_SIZE - (ring->head - ring->tail) < sizeof entry + line->len)
+    size_t most = line->type == LOG_T_ACCESS ? LOG_RING_SIZE / 2 : LOG_RING_SIZE;
+
+    if (ring->head - ring->tail + sizeof entry + line->len > most)
         return false;
     ring_write(ring, &entry, sizeof entry);
     ring_write(ring, line->text, line->len);

@@ -15,7 +15,7 @@ struct log_ring {
     char bytes[LOG_RING_SIZE];
 };
 
-/* False when the line does not fit. */
+/* False when the line does not fit; those of the access log may fill half of the ring. */
 bool log_ring_push(struct log_ring *ring, const struct log_line *line);
 
 /* Moves as many whole lines as fit into the batch, oldest first. Returns the bytes used. size >= the longest

@@ -107,9 +107,44 @@ static int open_log_file(const char *path, struct err *err)
     return fd;
 }
 
+/* name: the option, for err. *kept becomes a copy of path. */
+static int sink_open_file(struct log_sink *sink, const char *name, const char *path, char **kept,
+                          struct err *err)
+{
+    if (!path)
+        return err_set(err, "%s without a file name", name);
+    *kept = strdup(path);
+    if (!*kept)
+        return err_set(err, "out of memory");
+    sink->fd = open_log_file(*kept, err);
+    if (sink->fd < 0)
+        return -1;
+    sink->own = sink->nonblocking = true;
+    return 0;
+}
+
+static int sink_open(struct log_setup *setup, struct log_sink *sink, const struct log_options *options,
+                     struct err *err)
+{
+    switch (sink->dest) {
+    case LOG_D_FILE:
+        return sink_open_file(sink, "log_dest file", options->file, &setup->path, err);
+    case LOG_D_ACCESS_FILE:
+        return sink_open_file(sink, "access_log_file", options->access_file, &setup->access_path, err);
+    case LOG_D_SYSLOG:
+    case LOG_D_ACCESS_SYSLOG:
+        return 0;
+    default:
+        log_sink_std(sink, sink->dest);
+        sink_own_terminal(sink);
+        return 0;
+    }
+}
+
 static int setup_open(struct log_setup *setup, const struct log_options *options, struct err *err)
 {
-    static const enum log_dest dests[] = {LOG_D_STDERR, LOG_D_STDOUT, LOG_D_FILE, LOG_D_SYSLOG};
+    static const enum log_dest dests[] = {LOG_D_STDERR, LOG_D_STDOUT,      LOG_D_FILE,
+                                          LOG_D_SYSLOG, LOG_D_ACCESS_FILE, LOG_D_ACCESS_SYSLOG};
 
     for (size_t i = 0; i < sizeof dests / sizeof dests[0]; i++) {
         struct log_sink *sink = &setup->sinks[setup->count];
@@ -117,19 +152,10 @@ static int setup_open(struct log_setup *setup, const struct log_options *options
             continue;
         sink->dest = dests[i];
         sink->fd = -1;
-        if (dests[i] == LOG_D_FILE) {
-            if (!options->file)
-                return err_set(err, "log_dest file without a file name");
-            setup->path = strdup(options->file);
-            if (!setup->path)
-                return err_set(err, "out of memory");
-            sink->fd = open_log_file(setup->path, err);
-            if (sink->fd < 0)
-                return -1;
-            sink->own = sink->nonblocking = true;
-        } else if (dests[i] != LOG_D_SYSLOG) {
-            log_sink_std(sink, dests[i]);
-            sink_own_terminal(sink);
+        if (sink_open(setup, sink, options, err) < 0) {
+            if (options->failed)
+                *options->failed = dests[i];
+            return -1;
         }
         setup->count++;
     }
@@ -145,7 +171,7 @@ struct log_setup *log_setup_new(const struct log_options *options, struct err *e
         return NULL;
     }
     setup->dests = options->dests;
-    setup->types = options->dests ? options->types : 0;
+    setup->types = options->dests & ~(unsigned)LOG_D_ACCESS ? options->types : 0;
     setup->facility = facility_find(options->facility);
     if (setup->facility < 0) {
         err_set(err, "unknown log_facility %s", options->facility);
@@ -165,6 +191,7 @@ void log_setup_free(struct log_setup *setup)
             close(setup->sinks[i].fd);
     }
     free(setup->path);
+    free(setup->access_path);
     free(setup);
 }
 
@@ -181,7 +208,7 @@ void log_setup_inherit(struct log_setup *setup, const struct log_setup *old)
 void log_setup_activate(const struct log_setup *setup)
 {
     closelog();
-    if (setup && setup->dests & LOG_D_SYSLOG)
+    if (setup && setup->dests & (LOG_D_SYSLOG | LOG_D_ACCESS_SYSLOG))
         openlog("bramble", LOG_PID | LOG_NDELAY, setup->facility);
 }
 
@@ -256,7 +283,13 @@ unsigned log_sink_put(struct log_sink *sink, const struct log_stamp *stamp, cons
         syslog(log_priority(line->type), "%.*s", (int)line->len, line->text);
         return 0;
     }
-    if (sink->journal) {
+    if (sink->dest == LOG_D_ACCESS_SYSLOG) { /* names and addresses of people: for those who may read that */
+        syslog(LOG_AUTHPRIV | log_priority(line->type), "%.*s", (int)line->len, line->text);
+        return 0;
+    }
+    if (sink->dest == LOG_D_ACCESS_FILE) {
+        n = 0;
+    } else if (sink->journal) {
         n = (size_t)snprintf(head, sizeof head, "<%d>", log_priority(line->type));
     } else {
         n = log_stamp_format(head, stamp, line->sec);
@@ -274,12 +307,18 @@ unsigned log_sink_put(struct log_sink *sink, const struct log_stamp *stamp, cons
 
 /* --- writing all of a setup --- */
 
+static bool is_access(const struct log_sink *sink)
+{
+    return sink->dest & LOG_D_ACCESS;
+}
+
 unsigned log_setup_put(struct log_setup *setup, const struct log_line *line, const struct log_wait *wait)
 {
     unsigned lost = 0;
 
     for (int i = 0; i < setup->count; i++) {
-        lost += log_sink_put(&setup->sinks[i], &setup->stamp, line, wait);
+        if (is_access(&setup->sinks[i]) == (line->type == LOG_T_ACCESS))
+            lost += log_sink_put(&setup->sinks[i], &setup->stamp, line, wait);
     }
     return lost;
 }
@@ -306,11 +345,12 @@ static unsigned sink_say_broken(struct log_setup *setup, const struct log_sink *
 {
     const char *name = broken->dest == LOG_D_STDERR   ? "stderr"
                        : broken->dest == LOG_D_STDOUT ? "stdout"
+                       : is_access(broken)            ? setup->access_path
                                                       : setup->path;
     unsigned lost = 0;
 
     for (int i = 0; i < setup->count; i++) {
-        if (&setup->sinks[i] == broken)
+        if (&setup->sinks[i] == broken || is_access(&setup->sinks[i]))
             continue;
         lost += sink_say(setup, &setup->sinks[i], wait, "Cannot write the log to %s: %s; its lines are lost",
                          name, strerror(broken->error));
@@ -326,7 +366,14 @@ static void sink_say_missing(struct log_setup *setup, struct log_sink *sink, con
     if (!missing || sink->error || sink->stuck)
         return;
     sink->missing = 0;
-    sink_say(setup, sink, wait, "%llu log lines lost", (unsigned long long)missing);
+    if (is_access(sink)) {
+        char now[LOG_TIME_SIZE];
+        log_time_utc(now, 1000 * (int64_t)time(NULL));
+        sink_say(setup, sink, wait, "{\"time\":\"%s\",\"event\":\"lost\",\"count\":%llu}", now,
+                 (unsigned long long)missing);
+    } else {
+        sink_say(setup, sink, wait, "%llu log lines lost", (unsigned long long)missing);
+    }
     if (log_sink_flush(sink, wait) > 0)
         sink->missing = missing; /* next time; the report itself does not count */
 }
@@ -341,7 +388,8 @@ unsigned log_setup_flush(struct log_setup *setup, uint64_t missing, const struct
         lost += log_sink_flush(sink, wait);
         if (sink->error && !error)
             lost += sink_say_broken(setup, sink, wait);
-        sink->missing += missing;
+        if (!is_access(sink)) /* log_access() says itself what does not come here */
+            sink->missing += missing;
     }
     /* again: sinks at the front may have been told that one behind them is broken */
     for (int i = 0; i < setup->count; i++) {

@@ -9,7 +9,6 @@
 #define BRAMBLE_LOG_SINK_H
 
 #include "broker/log.h"
-#include <stddef.h>
 
 enum {
     LOG_LINE_MAX =
@@ -50,10 +49,11 @@ struct log_sink {
 struct log_setup {
     unsigned dests, types;
     struct log_stamp stamp;
-    char *path;   /* the log file, or NULL */
+    char *path; /* the log file, or NULL */
+    char *access_path;
     int facility; /* for openlog() */
     int count;
-    struct log_sink sinks[4];
+    struct log_sink sinks[6];
 };
 
 /* fn waits until the sink may take more. False: give up on what is in its buffer. */

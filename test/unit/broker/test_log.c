@@ -328,6 +328,176 @@ static void what_is_too_long_ends_in_dots(void **unused)
     assert_string_equal(f.text + LOG_LINE_MAX - 5, "a...\n");
 }
 
+/* --- the access log --- */
+
+static struct log_options access_options(unsigned dests, const char *path)
+{
+    struct log_options options = options_for(dests);
+    options.access_file = path;
+    return options;
+}
+
+static void access_lines_have_sinks_of_their_own(void **unused)
+{
+    struct log_options options = access_options(LOG_D_STDERR | LOG_D_ACCESS_FILE, f.file);
+
+    (void)unused;
+    stderr_to_pipe();
+    options.timestamp = true;
+    start(&options);
+    log_write(LOG_T_ERROR, "for people");
+    assert_true(log_access("{\"a\":1}", 7));
+    log_stop();
+    assert_string_equal(read_file(f.file), "{\"a\":1}\n");
+    assert_non_null(strstr(read_stderr(), ": for people\n"));
+    assert_null(strstr(f.text, "{"));
+    assert_false(log_access("{}", 2)); /* nobody writes it any more */
+}
+
+static void without_a_log_there_may_be_an_access_log(void **unused)
+{
+    struct log_options options = access_options(LOG_D_ACCESS_FILE | LOG_D_ACCESS_SYSLOG, f.file);
+
+    (void)unused;
+    stderr_to_pipe();
+    start(&options);
+    assert_false(log_wants(LOG_T_ERROR));
+    log_write(LOG_T_ERROR, "nobody wants it");
+    assert_true(log_access("{}", 2));
+    log_stop();
+    assert_string_equal(read_file(f.file), "{}\n");
+    assert_string_equal(read_stderr(), "");
+}
+
+static void expect_refused(const struct log_options *options, const char *why)
+{
+    struct err err = {""};
+
+    assert_int_equal(log_start(options, &err), -1);
+    if (!strstr(err.text, why))
+        fail_msg("'%s' is not in '%s'", why, err.text);
+}
+
+static void it_says_which_file_cannot_be_opened(void **unused)
+{
+    struct log_options options = access_options(LOG_D_FILE | LOG_D_ACCESS_FILE, "/nowhere/at/all");
+    enum log_dest failed = 0;
+
+    (void)unused;
+    options.failed = &failed;
+    expect_refused(&options, "/nowhere/at/all: No such file");
+    assert_int_equal(failed, LOG_D_ACCESS_FILE);
+    options.access_file = NULL;
+    expect_refused(&options, "access_log_file without a file name");
+    options.file = "/nowhere/either";
+    expect_refused(&options, "/nowhere/either: No such file");
+    assert_int_equal(failed, LOG_D_FILE);
+}
+
+static void an_access_log_on_a_full_disk_is_told_to_the_log(void **unused)
+{
+    struct log_options options = access_options(LOG_D_STDERR | LOG_D_ACCESS_FILE, "/dev/full");
+
+    (void)unused;
+    stderr_to_pipe();
+    start(&options);
+    log_access("{}", 2);
+    while (log_lost() == f.lost_before)
+        usleep(1000);
+    log_write(LOG_T_INFO, "goes on");
+    log_stop();
+    assert_string_equal(
+        read_stderr(),
+        "Cannot write the log to /dev/full: No space left on device; its lines are lost\ngoes on\n");
+}
+
+/* What an access log misses is said in its own form, and the log's losses are none of its. */
+static void an_access_log_says_what_it_missed_in_json(void **unused)
+{
+    struct log_options options = access_options(LOG_D_ACCESS_FILE, f.file);
+    struct err err = {""};
+    const struct log_wait wait = {NULL, NULL};
+    struct log_setup *setup = log_setup_new(&options, &err);
+    const char *said;
+
+    (void)unused;
+    assert_non_null(setup);
+    log_setup_flush(setup, 5, &wait);
+    setup->sinks[0].missing = 3;
+    log_setup_flush(setup, 5, &wait);
+    log_setup_free(setup);
+    said = read_file(f.file);
+    assert_int_equal(strncmp(said, "{\"time\":\"2", 10), 0);
+    assert_non_null(strstr(said, "Z\",\"event\":\"lost\",\"count\":3}\n"));
+    assert_ptr_equal(strchr(said, '\n'), said + strlen(said) - 1); /* one line */
+}
+
+/* However many they are, there is room for those of the log. */
+static void access_lines_fill_half_of_the_ring(void **unused)
+{
+    static struct log_ring ring;
+    static char text[LOG_ACCESS_MAX];
+    const struct log_line access = {.type = LOG_T_ACCESS, .text = text, .len = sizeof text};
+    const struct log_line line = {.type = LOG_T_INFO, .text = text, .len = LOG_LINE_MAX};
+    int lines = 0;
+
+    (void)unused;
+    ring.head = ring.tail = 0;
+    while (log_ring_push(&ring, &access))
+        lines++;
+    assert_in_range(ring.head, LOG_RING_SIZE / 2 - sizeof text - 16, LOG_RING_SIZE / 2);
+    assert_in_range(lines, 30, 40);
+    assert_true(log_ring_push(&ring, &line));
+}
+
+static const char *json(const char *text, size_t n, size_t size, bool *cut)
+{
+    static char out[64];
+    size_t length = log_escape_json(out, size, text, n, cut);
+
+    assert_true(length < size);
+    assert_int_equal(strlen(out), length);
+    return out;
+}
+
+static void any_text_becomes_the_inside_of_a_json_string(void **unused)
+{
+    static const char *const cases[][2] = {
+        {"plain/topic", "plain/topic"},
+        {"a\"b\\c", "a\\\"b\\\\c"},
+        {"\n\t\x01\x7f", "\\u000a\\u0009\\u0001\\u007f"},
+        {"\xe2\x80\xa8\xe2\x80\xae\xc2\x9b", "\\u2028\\u202e\\u009b"},
+        {"gr\xc3\xbc\xc3\x9f \xf0\x9f\x98\x80", "gr\xc3\xbc\xc3\x9f \xf0\x9f\x98\x80"},
+        {"\xff\xc3(", "\\ufffd\\ufffd("},
+        {"\xed\xa0\x80", "\\ufffd\\ufffd\\ufffd"},
+    };
+    bool cut = false;
+
+    (void)unused;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        assert_string_equal(json(cases[i][0], strlen(cases[i][0]), 64, &cut), cases[i][1]);
+    assert_string_equal(json("\0x", 2, 64, &cut), "\\u0000x");
+    assert_string_equal(json("1234567", 7, 8, &cut), "1234567");
+    assert_false(cut);
+    assert_string_equal(json("12345678", 8, 8, &cut), "1234567");
+    assert_true(cut);
+    cut = false;
+    assert_string_equal(json("123\n", 4, 8, &cut), "123"); /* no half of an escape */
+    assert_true(cut);
+    assert_string_equal(json("12345\xe2\x82\xac", 8, 8, &cut), "12345"); /* nor of a character */
+}
+
+static void times_are_those_of_rfc_3339(void **unused)
+{
+    char out[LOG_TIME_SIZE];
+
+    (void)unused;
+    log_time_utc(out, 0);
+    assert_string_equal(out, "1970-01-01T00:00:00.000Z");
+    log_time_utc(out, 1769904000007);
+    assert_string_equal(out, "2026-02-01T00:00:00.007Z");
+}
+
 /* --- options --- */
 
 static void types_that_are_not_wanted_go_nowhere(void **unused)
@@ -354,15 +524,6 @@ static void without_destinations_nothing_is_wanted(void **unused)
     log_write(LOG_T_ERROR, "nobody listens");
     log_stop();
     assert_string_equal(read_stderr(), "");
-}
-
-static void expect_refused(const struct log_options *options, const char *why)
-{
-    struct err err = {""};
-
-    assert_int_equal(log_start(options, &err), -1);
-    if (!strstr(err.text, why))
-        fail_msg("'%s' is not in '%s'", why, err.text);
 }
 
 static void bad_options_are_refused_with_a_reason(void **unused)
@@ -882,6 +1043,14 @@ int main(void)
         TEST(another_stream_than_the_journals_is_none),
         TEST(strangers_text_cannot_leave_its_line),
         TEST(what_is_too_long_ends_in_dots),
+        TEST(access_lines_have_sinks_of_their_own),
+        TEST(without_a_log_there_may_be_an_access_log),
+        TEST(it_says_which_file_cannot_be_opened),
+        TEST(an_access_log_on_a_full_disk_is_told_to_the_log),
+        TEST(an_access_log_says_what_it_missed_in_json),
+        TEST(access_lines_fill_half_of_the_ring),
+        TEST(any_text_becomes_the_inside_of_a_json_string),
+        TEST(times_are_those_of_rfc_3339),
         TEST(types_that_are_not_wanted_go_nowhere),
         TEST(without_destinations_nothing_is_wanted),
         TEST(bad_options_are_refused_with_a_reason),
