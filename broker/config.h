@@ -118,6 +118,10 @@ struct config {
     bool log_timestamp;
     char *log_timestamp_format; /* strftime format, NULL: seconds since the epoch */
     bool connection_messages;
+    char *access_log_topic;   /* own: where decisions about rights are published; NULL: nowhere */
+    char *access_log_file;    /* own: the same as lines of a file */
+    bool access_log_journal;  /* own: and to syslog, which is the journal's where systemd is */
+    uint32_t access_log_rate; /* own: lines a second, over all clients */
 
     /* the process */
     bool daemon;
@@ -125,7 +129,7 @@ struct config {
     bool quiet;
     char *pid_file;
     char *user; /* to become when started as root; default "mosquitto"-like: "bramble" */
-    struct config_place log_file_at, pid_file_at, user_at;
+    struct config_place log_file_at, access_log_file_at, pid_file_at, user_at;
 
     char *path;   /* the file, or NULL */
     char **files; /* every file that was read; the `file` pointers above point into it */

@@ -397,6 +397,7 @@ static int settle_general(struct parser *p, const struct config_args *args)
     config->securities[0] = p->security;
     p->security = nothing;
     security_places(&config->securities[0], p->seen);
+    config->access_log_file_at = said(p->seen, "access_log_file");
     config->pid_file_at = said(p->seen, "pid_file");
     config->user_at = said(p->seen, "user");
     if (said(p->seen, "max_queued_messages").line && !said(p->seen, "max_queued_burst").line) {

@@ -7,6 +7,7 @@
 #include "config/value.h"
 #include "broker/config.h"
 #include "broker/log.h"
+#include "broker/topic.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -207,6 +208,9 @@ static int set_text(const struct directive *d, char **field, const char *name, c
     }
     if (d->type == TYPE_TOPIC_PREFIX && strpbrk(text, "+#")) {
         return err_set(err, "Invalid '%s' value (%.200s). Does it contain a wildcard character?", name, text);
+    }
+    if (d->type == TYPE_TOPIC_PREFIX && !utf8_valid(slice_str(text))) {
+        return err_set(err, "Invalid '%s' value: it is not UTF-8.", name);
     }
     if (d->type == TYPE_TOPIC_PREFIX && strlen(text) > 65535) {
         return err_set(err, "Invalid '%s' value: it is longer than a topic may be.", name);

@@ -154,6 +154,10 @@ static const char *const manual[] = {
     "websockets_log_level",
     "websockets_origin",
     /* bramble's own */
+    "access_log_file",
+    "access_log_journal",
+    "access_log_rate",
+    "access_log_topic",
     "auth_threads",
     "connect_timeout",
     "handshake_timeout",
@@ -246,6 +250,10 @@ static void defaults_of_general_options(void **state)
     assert_true(c->log_timestamp);
     assert_null(c->log_timestamp_format);
     assert_true(c->connection_messages);
+    assert_null(c->access_log_topic);
+    assert_null(c->access_log_file);
+    assert_false(c->access_log_journal);
+    assert_int_equal(c->access_log_rate, 100);
     assert_false(c->daemon || c->verbose || c->quiet);
     assert_null(c->pid_file);
     assert_string_equal(c->user, "bramble");
