@@ -71,12 +71,12 @@ const char *conn_name(const struct conn *conn)
 /* ---- the end ---- */
 
 /* Everything but the memory goes now; the memory at the end of the turn. */
-void conn_die(struct conn *conn)
+static void die(struct conn *conn, const char *why)
 {
     if (conn->state == CONN_DEAD) {
         return;
     }
-    conn_leave_session(conn);
+    conn_leave_session(conn, why);
     timer_stop(conn->broker->loop, &conn->timer);
     conn->transport->ops->close(conn->transport);
     conn->transport = NULL;
@@ -89,6 +89,11 @@ void conn_die(struct conn *conn)
     }
     peer_wake(&conn->peer); /* to be freed */
     defer_call(conn->broker->loop, &conn->broker->next_turn);
+}
+
+void conn_die(struct conn *conn)
+{
+    die(conn, "its connection was closed");
 }
 
 void conn_free(struct conn *conn)
@@ -117,12 +122,23 @@ static void publish_will(struct conn *conn)
     msg_unref(will); /* [MQTT-3.1.2-10] */
 }
 
-void conn_leave_session(struct conn *conn)
+/* Who has a session was accepted; once it has left, that is said. */
+static void say_gone(const struct conn *conn, const char *why)
+{
+    broker_decided(conn->broker,
+                   &(struct decision){.kind = DECIDED_DISCONNECT,
+                                      .allowed = conn->disconnecting,
+                                      .who = conn->who,
+                                      .reason = conn->disconnecting ? "it said DISCONNECT" : why});
+}
+
+void conn_leave_session(struct conn *conn, const char *why)
 {
     struct session *session = conn->session;
     if (!session) {
         return;
     }
+    say_gone(conn, why);
     subscribe_forget(conn);
     conn->session = NULL;
     session_detach(&conn->broker->sessions, session, loop_now(conn->broker->loop));
@@ -146,7 +162,7 @@ void conn_fail(struct conn *conn, const char *fmt, ...)
         log_write(LOG_T_NOTICE, "Client %s [%s:%u] disconnected: %s.", conn_name(conn), conn->who->address,
                   conn->who->port, why);
     }
-    conn_die(conn);
+    die(conn, why);
 }
 
 void conn_violation(struct conn *conn, const char *packet, const char *reason)
@@ -158,7 +174,7 @@ void conn_violation(struct conn *conn, const char *packet, const char *reason)
 void conn_finish(struct conn *conn)
 {
     if (conn->state != CONN_DEAD) {
-        conn_leave_session(conn);
+        conn_leave_session(conn, "its connection was closed");
         conn->state = CONN_CLOSING;
         conn->transport->ops->want_read(conn->transport, false);
         timer_start(conn->broker->loop, &conn->timer, LAST_ANSWER_MS);

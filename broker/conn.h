@@ -96,8 +96,9 @@ void conn_answer(struct conn *conn, const uint8_t *bytes, size_t n);
 void conn_answer_held(struct conn *conn, struct ticket *ticket, enum outq_order order, uint8_t type,
                       uint16_t id);
 
-/* Detaches the session; a clean one is destroyed. The will is published unless a DISCONNECT came. */
-void conn_leave_session(struct conn *conn);
+/* Detaches the session, for a reason that is told to whoever listens to decisions; a clean one is destroyed.
+ * The will is published unless a DISCONNECT came. */
+void conn_leave_session(struct conn *conn, const char *why);
 
 /* The client id, before CONNECT the address: for the log. */
 const char *conn_name(const struct conn *conn);
