@@ -22,7 +22,8 @@
     X(logins_failed, "connections/logins_failed", "logins with a wrong user name or password") \
     X(publish_denied, "publish/messages/denied", "PUBLISH packets that the ACL denied")        \
     X(protocol_errors, "connections/protocol_errors",                                          \
-      "connections closed for a malformed or forbidden packet")
+      "connections closed for a malformed or forbidden packet")                                \
+    X(access_left_out, "access_log/left_out", "decisions that the access log did not write down")
 
 struct counters {
 #define X(name, topic, text) uint64_t name;

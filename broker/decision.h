@@ -34,6 +34,7 @@ struct decision {
 struct decision_listener {
     void (*fn)(void *arg, const struct decision *decision); /* NULL: nobody listens */
     void *arg;
+    struct slice topic; /* where it publishes what it hears, or empty: kept from clients by the router */
 };
 
 #endif

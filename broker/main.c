@@ -9,6 +9,7 @@
  * own (struct reload) and swapped in on the loop.
  */
 #include "auth/passwd_tool.h"
+#include "broker/accesslog.h"
 #include "broker/broker.h"
 #include "broker/listener.h"
 #include "broker/log.h"
@@ -41,6 +42,7 @@ struct daemon {
     struct wiring *first_wiring; /* until wire_use() */
     struct listeners *listeners;
     struct sys *sys;
+    struct accesslog *accesslog;
     struct timer watchdog;
     struct reload *reload; /* the one under way */
     bool reload_again;
@@ -77,12 +79,24 @@ static void log_restart_needed(void *ctx, const char *text)
 static struct log_options log_options(const struct config *config)
 {
     unsigned terminals = config->daemon ? LOG_D_STDERR | LOG_D_STDOUT : 0;
-    return (struct log_options){.dests = config->log_dest & ~terminals,
+    unsigned access = (config->access_log_file ? LOG_D_ACCESS_FILE : 0U) |
+                      (config->access_log_journal ? LOG_D_ACCESS_SYSLOG : 0U);
+    return (struct log_options){.dests = (config->log_dest & ~terminals) | access,
                                 .types = config->log_type,
                                 .file = config->log_file,
+                                .access_file = config->access_log_file,
                                 .facility = config->log_facility,
                                 .timestamp = config->log_timestamp,
                                 .timestamp_format = config->log_timestamp_format};
+}
+
+static void blame_log(const struct config *config, enum log_dest failed, struct err *err)
+{
+    if (failed == LOG_D_ACCESS_FILE) {
+        config_blame(config->access_log_file_at, "access_log_file", err);
+    } else {
+        config_blame(config->log_file_at, "log_dest", err);
+    }
 }
 
 /* On the reload's thread. The old configuration is not changed by anybody and stays until the mail is read.
@@ -106,9 +120,11 @@ static void *read_anew(void *arg)
     }
     const struct config *used = reload->wiring && reload->config ? reload->config : old;
     struct log_options options = log_options(used);
+    enum log_dest failed = 0;
     struct err err;
+    options.failed = &failed;
     if (log_reopen(&options, &err) < 0) { /* also without a change: the file may have been rotated */
-        config_blame(used->log_file_at, "log_dest", &err);
+        blame_log(used, failed, &err);
         log_write(LOG_T_ERROR, "Reload: %s; the log goes on as before.", err.text);
     }
     mailbox_post(loop_mailbox(reload->daemon->loop), &reload->mail);
@@ -142,6 +158,7 @@ static void reload_done(struct mail *mail)
         daemon->config = reload->config ? reload->config : old;
         wire_use(daemon->wire, reload->wiring, daemon->config);
         sys_reload(daemon->sys);
+        accesslog_reload(daemon->accesslog);
         if (reload->config) {
             config_free(old);
         }
@@ -303,8 +320,10 @@ static int open_all(struct daemon *d, struct err *err)
 static int start_all(struct daemon *d, struct err *err)
 {
     struct log_options options = log_options(d->config);
+    enum log_dest failed = 0;
+    options.failed = &failed;
     if (log_start(&options, err) < 0) {
-        config_blame(d->config->log_file_at, "log_dest", err);
+        blame_log(d->config, failed, err);
         return EXIT_CONFIG;
     }
     log_write(LOG_T_INFO, "bramble version %s starting.", BRAMBLE_VERSION);
@@ -318,7 +337,8 @@ static int start_all(struct daemon *d, struct err *err)
     wire_use(d->wire, d->first_wiring, d->config);
     d->first_wiring = NULL;
     d->sys = sys_new(&d->broker);
-    if (!d->sys) {
+    d->accesslog = accesslog_new(&d->broker);
+    if (!d->sys || !d->accesslog) {
         err_set(err, "Error: out of memory");
         return EXIT_FAILURE;
     }
@@ -372,7 +392,9 @@ static void close_all(struct daemon *d)
             timer_stop(d->loop, &d->watchdog);
         }
         sys_stop(d->sys);
+        accesslog_stop(d->accesslog);
         broker_free(&d->broker);
+        accesslog_free(d->accesslog);
     }
     wire_free(d->wire);
     sys_free(d->sys);

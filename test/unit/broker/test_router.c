@@ -86,6 +86,46 @@ static void asks_for_the_right_of_each_reader(void **unused)
     principal_unref(own);
 }
 
+/* It tells of everybody: a client needs a line of an acl_file to read it, and none lets it publish there. */
+static void the_access_log_is_kept_from_clients(void **unused)
+{
+    (void)unused;
+    struct slice log = slice_str("client/accessLog"), all = slice_str("#");
+    struct principal *who = principal_new();
+    who->client_id = strdup("who");
+    struct session *s = session_new(&rig.broker.sessions, "who", who, false);
+    struct session *own = reader("own", "#", 1);
+    subs_add(rig.broker.subs, s, all, 1);
+    publish("client/accessLog", "just a topic", 1, false);
+    assert_int_equal(s->queue.count, 1);
+
+    rig.broker.decisions.topic = log;
+    publish("client/accessLog", "1", 1, false);
+    publish("client/accessLog/x", "x", 1, false);
+    assert_int_equal(s->queue.count, 2);
+    assert_int_equal(own->queue.count, 3);
+    assert_false(router_may(&rig.broker, who, ACL_READ, log));
+    assert_false(router_may(&rig.broker, who, ACL_WRITE, log));
+    assert_false(router_may(&rig.broker, who, ACL_SUBSCRIBE, log));
+    assert_true(router_may(&rig.broker, who, ACL_SUBSCRIBE, all));
+    assert_true(router_may(&rig.broker, NULL, ACL_WRITE, log));
+
+    use_acl("topic readwrite other\n");
+    publish("client/accessLog", "2", 1, false);
+    assert_false(router_may(&rig.broker, who, ACL_SUBSCRIBE, log));
+    assert_int_equal(s->queue.count, 2);
+
+    use_acl("topic readwrite client/#\n");
+    session_rights_changed(s);
+    publish("client/accessLog", "3", 1, false);
+    assert_int_equal(s->queue.count, 3);
+    assert_true(router_may(&rig.broker, who, ACL_SUBSCRIBE, log));
+    assert_false(router_may(&rig.broker, who, ACL_WRITE, log));
+    acl_unref(rig.door.acl);
+    rig.door.acl = NULL;
+    principal_unref(who);
+}
+
 /* What was found out of a subscription counts until the rights of its session change. */
 static void asks_again_when_rights_change(void **unused)
 {
@@ -173,6 +213,7 @@ int main(void)
         T(everybody_gets_a_reference),
         T(keeps_what_is_retained),
         T(asks_for_the_right_of_each_reader),
+        T(the_access_log_is_kept_from_clients),
         T(asks_again_when_rights_change),
         T(takes_note_of_pressure),
         D(a_ticket_is_closed_by_what_it_is_made_of),
