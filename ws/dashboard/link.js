@@ -196,13 +196,10 @@ export class Link {
         return this.ask((client, done) =>
             client.subscribe(filter, { qos }, (err, granted) => {
                 const answer = granted?.[0]?.qos;
-                if (answer === undefined || answer > 2) {
+                if (err || answer === undefined || answer > 2) {
+                    const answered = !err || err.packet; // a SUBACK: what was granted is not to be believed
                     done(
-                        new Error(
-                            err && answer === undefined
-                                ? err.message
-                                : 'The broker does not allow this subscription.',
-                        ),
+                        new Error(answered ? 'The broker does not allow this subscription.' : err.message),
                     );
                 } else {
                     done(null, answer);
