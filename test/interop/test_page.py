@@ -22,21 +22,33 @@ def passed(done):
     return done.returncode == 0 and re.search(r"^[1-9]\d* passed, 0 failed$", done.stdout, re.M)
 
 
-def with_page(start, port):
-    return start(f"password_file {{dir}}/passwd\nmax_queued_messages 0\n{LISTENER['tcp']}{LISTENER[port]}http_dir {DASHBOARD}\n",
-                 files={"passwd": "page:secret"})
+def with_page(start, port, options="", **files):
+    return start(f"password_file {{dir}}/passwd\nmax_queued_messages 0\n{options}{LISTENER['tcp']}{LISTENER[port]}http_dir {DASHBOARD}\n",
+                 files={"passwd": "page:secret blind:b", **files})
 
 
-@pytest.mark.parametrize("port", ["ws", "wss"])
-def test_page_in_chromium(start, port):
-    """Log in, see what another client publishes, publish: over https and over plain http on loopback."""
-    broker = with_page(start, port)
+def page_passed(broker, port, **more):
     env = {**os.environ, "PAGE_URL": f"{'https' if port == 'wss' else 'http'}://localhost:{broker.ports[port]}/",
            "PAGE_USER": "page", "PAGE_PASSWORD": "secret", "BROKER_URL": f"mqtt://127.0.0.1:{broker.ports['tcp']}",
            "CHROMIUM": CHROMIUM}
     if port == "wss":
         env["PAGE_CA"] = str(broker.pki.ca)
-    assert passed(subprocess.run(["node", PAGE / "page.test.mjs"], env=env, capture_output=True, text=True, timeout=280, check=False))
+    return passed(subprocess.run(["node", PAGE / "page.test.mjs"], env={**env, **more}, capture_output=True, text=True, timeout=280,
+                                 check=False))
+
+
+@pytest.mark.parametrize("port", ["ws", "wss"])
+def test_page_in_chromium(start, port):
+    """Log in, see what another client publishes, publish: over https and over plain http on loopback."""
+    assert page_passed(with_page(start, port), port)
+
+
+def test_access_log_in_chromium(start):
+    """The page shows the access log as it is written, to those who may read it."""
+    acl = ("user page\ntopic read #\ntopic readwrite page-test/#\ntopic deny page-test/denied/#\n"
+           "user blind\ntopic read page-test/#\n")
+    broker = with_page(start, "ws", "acl_file {dir}/acl\naccess_log_topic client/accessLog\naccess_log_rate 10000\n", acl=acl)
+    assert page_passed(broker, "ws", BLIND_USER="blind", BLIND_PASSWORD="b")
 
 
 def test_chromium_trusts_the_ca_of_bramble_cert(start, tmp_path):

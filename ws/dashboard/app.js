@@ -8,7 +8,7 @@
 // thousands of messages a second cost thousands of small updates of memory, and some ten paintings.
 //
 // Ids and attributes that tests and style sheets may rely on:
-//   body[data-page=login|main]  body[data-view=topics|topic|publish] (narrow screens)
+//   body[data-page=login|main]  body[data-view=topics|topic|publish|access] (narrow screens, but access on all)
 //   #state[data-state=idle|connecting|connected|refused|lost]  #banner #banner-text #retry
 //   #meters #meter-rate #meter-bytes #meter-topics  #pause[aria-pressed]  #logout  #views [data-show]
 //   #login-form #user #password #more #url #client-id #connect #login-error
@@ -21,7 +21,11 @@
 //   #messages li[data-kind=text|json|hex|empty]  #messages-mode
 //   #pub-form #pub-topic #pub-payload #pub-qos #pub-retain #pub-send #pub-error
 //   #pub-log li[data-state=waiting|sent|acked|failed]
+//   #show-access  #access-form #access-topic #access-apply #access-status[data-state=ok|failed]
+//   #access-filter #access-count #access-lines #access-empty
+//   #access-rows tr[data-state=allowed|denied|report] (.access-time, .access-event ... .access-rule)
 
+import { AccessView } from './access.js';
 import { $, Painter, say, setShown, setText } from './dom.js';
 import { Detail } from './detail.js';
 import * as format from './format.js';
@@ -46,6 +50,7 @@ const link = new Remote({ state: onState, batch: onBatch });
 const list = new TopicList(model, painter, choose);
 const detail = new Detail(model, painter);
 const publisher = new Publisher(link);
+const access = new AccessView(link, painter, (filter) => filter === wanted.filter);
 
 let paused = false;
 let missed = 0;
@@ -84,12 +89,14 @@ function onConnected() {
     if (list.group === 'sys') {
         link.subscribe(SYS, 0).catch(() => {});
     }
+    access.connected();
     painter.ask();
 }
 
 function onBatch(batch) {
     total.messages += batch.topics.length + batch.lost;
     total.bytes += batch.received;
+    takeAccess(batch);
     if (paused) {
         missed += batch.topics.length + batch.lost;
         return;
@@ -98,6 +105,10 @@ function onBatch(batch) {
     let from = 0;
     let selected = false;
     batch.topics.forEach((name, i) => {
+        if (access.takes(name) && !access.shares(wanted.filter)) {
+            from = batch.ends[i];
+            return;
+        }
         const flags = batch.flags[i];
         const packet = { qos: flags & 3, retain: (flags & 4) !== 0, dup: (flags & 8) !== 0 };
         const topic = model.ingest(
@@ -115,6 +126,20 @@ function onBatch(batch) {
         painter.ask('head');
         painter.ask('chart');
         painter.ask('messages');
+    }
+}
+
+// Lines of the access log are kept while the page is paused, too.
+function takeAccess(batch) {
+    let from = 0;
+    batch.topics.forEach((name, i) => {
+        if (access.takes(name)) {
+            access.log.message(batch.block.subarray(from, batch.ends[i]));
+        }
+        from = batch.ends[i];
+    });
+    if (!paused && document.body.dataset.view === 'access') {
+        painter.ask('access');
     }
 }
 
@@ -160,6 +185,7 @@ function leave(words) {
     document.title = 'bramble';
     model.clear();
     publisher.clear();
+    access.clear();
     setPaused(false);
     show('topics');
     list.show({ group: 'user' });
@@ -189,7 +215,9 @@ async function subscribe(filter, qos) {
     wanted = { filter, qos };
     try {
         if (before.filter !== filter) {
-            await link.unsubscribe(before.filter); // first: what was under way has then arrived
+            if (!access.takes(before.filter)) {
+                await link.unsubscribe(before.filter); // first: what was under way has then arrived
+            }
             model.clear(true);
             detail.select();
             painter.ask();
@@ -241,6 +269,10 @@ function show(view) {
     for (const button of document.querySelectorAll('#views [data-show]')) {
         button.setAttribute('aria-current', button.dataset.show === view);
     }
+    $('show-access').setAttribute('aria-pressed', view === 'access');
+    if (view === 'access') {
+        access.open();
+    }
     painter.ask();
 }
 
@@ -256,6 +288,12 @@ function paintPause() {
     $('pause').title = paused
         ? format.counted(missed) + ' messages arrived meanwhile and are not shown'
         : 'Freeze what is shown; messages that arrive meanwhile are only counted';
+}
+
+function paintAccess() {
+    if (document.body.dataset.view === 'access') {
+        access.paint(paused);
+    }
 }
 
 function paintMeters() {
@@ -285,6 +323,7 @@ painter.add('list', 100, () => list.paint(shownTime()));
 painter.add('head', 100, () => detail.paintHead(shownTime()));
 painter.add('chart', 120, () => detail.paintChart(shownTime()));
 painter.add('messages', 250, () => detail.paintMessages());
+painter.add('access', 250, paintAccess);
 painter.add('meters', 250, paintMeters);
 setInterval(() => {
     if (document.body.dataset.page === 'main') {
@@ -312,6 +351,9 @@ $('topic-sort').addEventListener('change', (e) => list.show({ sort: e.target.val
 for (const button of document.querySelectorAll('#views [data-show]')) {
     button.addEventListener('click', () => show(button.dataset.show));
 }
+$('show-access').addEventListener('click', () =>
+    show(document.body.dataset.view === 'access' ? 'topics' : 'access'),
+);
 addEventListener('online', () => link.retryNow());
 addEventListener('pageshow', (e) => e.persisted && location.reload());
 $('user').focus();

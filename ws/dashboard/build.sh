@@ -17,7 +17,7 @@ export LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)
 lock=$here/package-lock.json
 cache=$here/../../build/dashboard-parts
-page_modules="dom format values filters model remote chart topics detail publish app"
+page_modules="dom format values filters model remote chart topics detail publish access app"
 worker_modules="values link worker"
 
 stop()

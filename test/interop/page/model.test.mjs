@@ -10,6 +10,7 @@ const { LIMITS, Series, fieldValue, numericFields, parseNumber } = await import(
 const { Model } = await import(page + 'model.js');
 const { filterError, filterMatches, topicError } = await import(page + 'filters.js');
 const format = await import(page + 'format.js');
+const { AccessLog, KEPT, readLine } = await import(page + 'access.js');
 const { Link } = await import(page + 'link.js');
 const { defaultUrl, urlError } = await import(page + 'remote.js');
 
@@ -204,8 +205,74 @@ await check('addresses: what is wrong with them', () => {
 });
 
 // A stand-in for mqtt.js: the test speaks for the broker.
+await check('a line of the access log: every field is text, hidden characters are seen', () => {
+    const line = readLine(
+        bytes(
+            JSON.stringify({
+                time: '2026-02-01T00:00:00.007Z',
+                event: 'publish',
+                allowed: false,
+                client: 'c\u202e<b>',
+                user: 'Mary',
+                address: '10.0.0.7',
+                port: 4001,
+                listener: '8883',
+                tls: 'TLSv1.3',
+                topic: 'door',
+                qos: 1,
+                reason: 'not allowed',
+                rule: '/etc/acl:12',
+                cut: ['client', 'constructor'],
+            }),
+        ),
+    );
+    assert.deepEqual(
+        [line.time, line.state, line.badge, line.client, line.address, line.listener, line.topic, line.rule],
+        [
+            Date.UTC(2026, 1, 1, 0, 0, 0, 7),
+            'denied',
+            'denied',
+            'c\\u202e<b>…',
+            '10.0.0.7:4001',
+            '8883 · TLSv1.3',
+            'door (QoS 1)',
+            '/etc/acl:12',
+        ],
+    );
+    assert.ok(line.text.includes('mary') && line.text.includes('denied'));
+});
+
+await check('access log: states, reports, and what is no line', () => {
+    const of = (line) => readLine(bytes(JSON.stringify(line)));
+    assert.equal(of({ event: 'connect', allowed: true }).state, 'allowed');
+    assert.equal(of({ event: 'connect', allowed: 'true' }).state, 'denied');
+    assert.equal(of({ event: 'connect', allowed: false }).badge, 'refused');
+    assert.equal(of({ event: 'disconnect', allowed: false }).state, 'ended');
+    assert.equal(of({ event: 'left_out', count: 1200 }).reason, '1,200 left out: access_log_rate was reached');
+    assert.equal(of({ event: 'lost', count: '<b>' }).reason, '? lost: the log file took no more');
+    assert.equal(of({ event: 'constructor' }).badge, '');
+    assert.equal(of({ event: 'x', client: { a: 1 }, user: null, qos: 'x', cut: 7, port: '1' }).client, '');
+    for (const none of ['', 'x', 'null', '7', '[]', '"x"', '{}', '{"event":1}', '{"event":"x"']) {
+        assert.equal(readLine(bytes(none)), null, none);
+    }
+    assert.equal(readLine(new Uint8Array([0x22, 0xff, 0x22])), null);
+});
+
+await check('the access log keeps the last lines only, and counts all', () => {
+    const log = new AccessLog();
+    for (let i = 1; i <= KEPT + 20; i++) {
+        log.message(bytes(JSON.stringify({ event: 'connect', client: 'c' + i })));
+    }
+    log.message(bytes('no line'));
+    assert.deepEqual([log.lines.length, log.count, log.strange], [KEPT, KEPT + 20, 1]);
+    assert.deepEqual([log.lines[0].client, log.lines.at(-1).client], ['c' + (KEPT + 20), 'c21']);
+});
+
 class FakeClient extends EventEmitter {
     end() {}
+    subscribe(filter, options, done) {
+        this.done = done;
+    }
     publish(topic, payload, options, done) {
         this.done = done;
     }
@@ -268,6 +335,24 @@ await check(
         assert.equal(clients.length, 3);
     },
 );
+
+await check('the link: a subscription is granted, refused by the broker, or not sent', async () => {
+    const { link, clients } = fakeLink();
+    link.open(access);
+    clients[0].emit('connect');
+    const granted = link.subscribe('a', 1);
+    clients[0].done(null, [{ topic: 'a', qos: 1 }]);
+    assert.equal(await granted, 1);
+    // mqtt.js says an error then, and what was asked for as if it had been granted
+    const refused = link.subscribe('a', 0);
+    const err = Object.assign(new Error('Subscribe error: Unspecified error'), { packet: { granted: [128] } });
+    clients[0].done(err, [{ topic: 'a', qos: 0 }]);
+    await assert.rejects(refused, /does not allow this subscription/);
+    const unsent = link.subscribe('a', 0);
+    clients[0].done(new Error('client disconnecting'));
+    await assert.rejects(unsent, /client disconnecting/);
+    link.close();
+});
 
 console.log(results.passed + ' passed, ' + results.failed + ' failed');
 process.exit(results.failed > 0 ? 1 : 0);

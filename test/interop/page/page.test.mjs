@@ -10,6 +10,8 @@
 //   BROKER_URL     the other client's address (mqtt, mqtts, ws or wss); default: the page's own /mqtt
 //   PAGE_CA        PEM file of the CA, for https: node verifies the certificate with it, and the browser is
 //                  then told to accept exactly that server key
+//   BLIND_USER, BLIND_PASSWORD   a user who may not read client/accessLog: then the page's access log is tested and
+//                  nothing else; PAGE_USER may read it, and may not publish to page-test/denied/#
 //   CHROMIUM       the browser; default /usr/bin/chromium
 //   SHOTS          a folder for screenshots, if wanted
 //
@@ -111,8 +113,8 @@ function watch(page, complaints) {
     });
 }
 
-async function logIn(page, password = PAGE_PASSWORD) {
-    await page.fill('#user', PAGE_USER);
+async function logIn(page, password = PAGE_PASSWORD, user = PAGE_USER) {
+    await page.fill('#user', user);
     await page.fill('#password', password);
     await page.click('#connect');
 }
@@ -409,6 +411,156 @@ async function phone(browser, other, complaints) {
     await context.close();
 }
 
+const lines = '#access-rows tr';
+const lineWith = (text) => lines + ':has(td:text-is(' + JSON.stringify(text) + '))';
+
+async function accessLog(browser, other, complaints) {
+    const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
+    const page = await context.newPage();
+    page.setDefaultTimeout(WAIT);
+    watch(page, complaints);
+    const denied = 'page-test/denied/' + run;
+    await check(
+        'the access log is opened from the bar, and shows what is denied at once',
+        async () => {
+            await page.goto(PAGE_URL);
+            await logIn(page);
+            await connected(page);
+            await page.click('#show-access');
+            assert.equal(await page.isVisible('#topics'), false);
+            await until('the view is subscribed', async () => {
+                await other.publishAsync(denied, 'secret payload', { qos: 1 });
+                return (await page.locator(lines).count()) > 0;
+            });
+            const row = page.locator(lineWith(denied + ' (QoS 1)')).first();
+            assert.equal(await row.getAttribute('data-state'), 'denied');
+            assert.equal(await row.locator('.access-event').textContent(), 'publish denied');
+            assert.equal(await row.locator('.access-client').textContent(), 'page-test-' + run);
+            assert.equal(await row.locator('.access-user').textContent(), PAGE_USER);
+            assert.match(await row.locator('.access-address').textContent(), /^127\.0\.0\.1:\d+$/);
+            assert.match(await row.locator('.access-rule').textContent(), /acl:\d+$/);
+            assert.doesNotMatch(await page.textContent('#access-rows'), /secret/);
+            await shot(page, 'access');
+        },
+        true,
+    );
+    await check('who comes and goes is shown, newest first; strange names stay text', async () => {
+        const name = '<img src=x onerror=window.owned=1>\u202e' + run;
+        const guest = await mqtt.connectAsync(process.env.BROKER_URL || wsUrl, {
+            username: PAGE_USER,
+            password: PAGE_PASSWORD,
+            clientId: name,
+            protocolVersion: 4,
+            ca,
+        });
+        await guest.endAsync();
+        const shown = name.replace('\u202e', '\\u202e');
+        await until('both lines', async () => (await page.locator(lineWith(shown)).count()) === 2);
+        assert.deepEqual(await page.locator(lineWith(shown) + ' .access-event').allTextContents(), [
+            'disconnect',
+            'connect',
+        ]);
+        assert.equal(await page.locator('img').count(), 0);
+        assert.equal(await page.evaluate(() => window.owned), undefined);
+    });
+    await check('a text filters the lines', async () => {
+        await page.fill('#access-filter', 'REFUSED');
+        await mqtt
+            .connectAsync(process.env.BROKER_URL || wsUrl, {
+                username: PAGE_USER,
+                password: PAGE_PASSWORD + '-wrong',
+                clientId: 'guess-' + run,
+                protocolVersion: 4,
+                reconnectPeriod: 0,
+                ca,
+            })
+            .then(
+                () => assert.fail('let in'),
+                () => {},
+            );
+        const visible = page.locator(lines + ':visible');
+        await until('one line', async () => (await visible.count()) === 1);
+        assert.equal(await visible.locator('.access-client').textContent(), 'guess-' + run);
+        assert.match(await page.textContent('#access-count'), /^1 of \d+ lines$/);
+        await page.fill('#access-filter', 'nothing has this');
+        await page.waitForSelector('#access-empty:visible');
+        await page.fill('#access-filter', '');
+    });
+    await check('paused, lines are kept and shown later; no more than 500 are', async () => {
+        await page.click('#pause');
+        const before = await page.locator(lines).count();
+        await Promise.all(
+            Array.from({ length: 700 }, (_, i) => other.publishAsync(denied + '/' + i, 'x', { qos: 1 })),
+        );
+        await until('the pause counts them', async () => {
+            const title = await page.getAttribute('#pause', 'title');
+            return parseInt(title.replace(',', ''), 10) >= 700 || title;
+        });
+        assert.equal(await page.locator(lines).count(), before);
+        await page.click('#pause');
+        await until('the last one is on top', async () =>
+            (await page.locator(lines).first().textContent()).includes(denied + '/699'),
+        );
+        assert.equal(await page.locator(lines).count(), 500);
+        assert.match(await page.textContent('#access-count'), /^500 lines, the last of /);
+    });
+    await check('another topic, and back; what is no line is counted', async () => {
+        const topic = root + '/no-log';
+        await page.fill('#access-topic', 'a/+');
+        await page.click('#access-apply');
+        assert.match(await page.textContent('#access-status'), /must not hold/);
+        await page.fill('#access-topic', topic);
+        await page.click('#access-apply');
+        await page.waitForSelector('#access-empty:visible');
+        await until('it is counted', async () => {
+            await other.publishAsync(topic, 'no line at all', { qos: 1 });
+            return /messages were no lines/.test(await page.textContent('#access-count'));
+        });
+        await page.click('#show-access');
+        assert.ok(await page.isVisible('#topics'));
+    });
+    await check('who may not read it is told what the broker needs', async () => {
+        await page.click('#logout');
+        assert.equal(await page.locator(lines).count(), 0);
+        await logIn(page, process.env.BLIND_PASSWORD, process.env.BLIND_USER);
+        await connected(page);
+        await page.click('#show-access');
+        await page.fill('#access-topic', 'client/accessLog');
+        await page.click('#access-apply');
+        await page.waitForSelector('#access-status[data-state=failed]:visible');
+        assert.match(
+            await page.textContent('#access-status'),
+            /does not allow this .*access_log_topic client\/accessLog.*topic read client\/accessLog/,
+        );
+        await shot(page, 'access-refused');
+    });
+    await context.close();
+    await check('on a phone the lines are cards; keys reach and scroll them', async () => {
+        const small = await browser.newContext({ viewport: { width: 360, height: 740 }, colorScheme: 'dark' });
+        const phonePage = await small.newPage();
+        phonePage.setDefaultTimeout(WAIT);
+        watch(phonePage, complaints);
+        await phonePage.goto(PAGE_URL);
+        await logIn(phonePage);
+        await connected(phonePage);
+        await phonePage.click('#views [data-show=access]');
+        await until('some lines', async () => {
+            await other.publishAsync(denied + '/' + 'long/'.repeat(100), 'x', { qos: 1 });
+            return (await phonePage.locator(lines).count()) > 10;
+        });
+        await noSidewaysScroll(phonePage, 'access');
+        await phonePage.focus('#access-filter');
+        await phonePage.keyboard.press('Tab');
+        assert.equal(await phonePage.evaluate(() => document.activeElement.id), 'access-lines');
+        await phonePage.keyboard.press('End');
+        await until('it has scrolled', () =>
+            phonePage.evaluate(() => document.getElementById('access-lines').scrollTop > 100),
+        );
+        await shot(phonePage, 'phone-access');
+        await small.close();
+    });
+}
+
 // A forwarder between page and server that can cut what goes through it; TLS passes unseen.
 async function forwarder() {
     const sockets = new Set();
@@ -489,9 +641,13 @@ try {
         executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
         args: await browserFlags(),
     });
-    await desktop(browser, other, complaints);
-    await phone(browser, other, complaints);
-    await cut(browser, other);
+    if (process.env.BLIND_USER) {
+        await accessLog(browser, other, complaints);
+    } else {
+        await desktop(browser, other, complaints);
+        await phone(browser, other, complaints);
+        await cut(browser, other);
+    }
     await check('the console stayed clean', async () => assert.deepEqual(complaints, []));
 } catch (err) {
     results.failed++;
