@@ -38,15 +38,26 @@ static int64_t wall_ms(void)
     return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
 }
 
+/* A decision that somebody will not read about, as far as can be said. */
+static void leave_out(struct accesslog *log)
+{
+    log->broker->counters.access_left_out++;
+    if (log->left_out++ == 0) {
+        timer_start(log->broker->loop, &log->say, SAY_AGAIN_MS);
+    }
+}
+
 /* ---- onto the topic ---- */
 
-static void publish_line(struct broker *broker, struct slice line)
+static void publish_line(struct accesslog *log, struct slice line)
 {
-    struct msg *msg = msg_new(broker->decisions.topic, line, 0, false, NULL);
-    if (msg) {
-        router_publish_now(broker, msg);
-        msg_unref(msg);
+    struct msg *msg = msg_new(log->broker->decisions.topic, line, 0, false, NULL);
+    if (!msg) {
+        leave_out(log);
+        return;
     }
+    router_publish_now(log->broker, msg);
+    msg_unref(msg);
 }
 
 static void publish_waiting(void *arg)
@@ -58,7 +69,7 @@ static void publish_waiting(void *arg)
         const uint8_t *line = bytes_front(&lines);
         const uint8_t *newline = memchr(line, '\n', lines.len);
         size_t n = (size_t)(newline - line);
-        publish_line(log->broker, slice_of(line, n));
+        publish_line(log, slice_of(line, n));
         bytes_drop(&lines, n + 1);
     }
     bytes_clear(&lines);
@@ -82,14 +93,6 @@ static bool put(struct accesslog *log, char *line, size_t n)
     line[n] = '\n';
     bool waits = log->broker->decisions.topic.n == 0 || let_wait(log, line, n + 1);
     return written && waits;
-}
-
-static void leave_out(struct accesslog *log)
-{
-    log->broker->counters.access_left_out++;
-    if (log->left_out++ == 0) {
-        timer_start(log->broker->loop, &log->say, SAY_AGAIN_MS);
-    }
 }
 
 /* Outside the rate: it is one line a second. */

@@ -2,18 +2,24 @@
  * test_accesslog.c - from a decision to the line on its topic: when it is published, what is left out and
  * said later, and what a reload changes; by a clock that the test turns. How clients end is heard here too.
  */
+#include "test/unit/no_memory.h"
+
 #include "broker/accesslog.h"
 #include "fake_broker.h"
 
 static struct accesslog *log_;
 
-static void begin(uint32_t per_second)
+/* Whoever reads is there before the log is: its own CONNECT is no line. */
+static struct client *begin(uint32_t per_second)
 {
     rig.config.access_log_topic = (char *)(uintptr_t) "client/accessLog";
     rig.config.access_log_rate = per_second;
     use_acl("topic readwrite #\n");
+    struct client *c = client_up("watcher", true);
+    subscribe(c, "client/#", 0);
     log_ = accesslog_new(&rig.broker);
     assert_non_null(log_);
+    return c;
 }
 
 static void end(void)
@@ -21,13 +27,6 @@ static void end(void)
     accesslog_stop(log_);
     accesslog_free(log_);
     assert_null(rig.broker.decisions.fn);
-}
-
-static struct client *watcher(void)
-{
-    struct client *c = client_up("watcher", true);
-    subscribe(c, "client/#", 0);
-    return c;
 }
 
 static struct principal stranger = {.refs = 1, .client_id = (char[]){"stranger"}, .address = "10.0.0.9"};
@@ -72,8 +71,7 @@ static int lines(struct client *c, const char *with)
 static void a_line_leaves_at_the_end_of_the_turn(void **unused)
 {
     (void)unused;
-    begin(100);
-    struct client *c = watcher();
+    struct client *c = begin(100);
     decide(DECIDED_CONNECT, false, "one");
     decide(DECIDED_REVOKED, false, "two");
     assert_int_equal(c->conn->session->queue.count,
@@ -89,8 +87,7 @@ static void a_line_leaves_at_the_end_of_the_turn(void **unused)
 static void what_is_allowed_needs_no_line(void **unused)
 {
     (void)unused;
-    begin(100);
-    struct client *c = watcher();
+    struct client *c = begin(100);
     decide(DECIDED_PUBLISH, true, "");
     decide(DECIDED_SUBSCRIBE, true, "");
     decide(DECIDED_PUBLISH, false, "");
@@ -105,8 +102,7 @@ static void what_is_allowed_needs_no_line(void **unused)
 static void what_is_left_out_is_counted_and_said(void **unused)
 {
     (void)unused;
-    begin(4); /* five at once of one source, then one a second */
-    struct client *c = watcher();
+    struct client *c = begin(4); /* five at once of one source, then one a second */
     for (int i = 0; i < 1000; i++) {
         decide(DECIDED_PUBLISH, false, "");
     }
@@ -132,8 +128,7 @@ static void what_is_left_out_is_counted_and_said(void **unused)
 static void nobody_listens_unless_told_to(void **unused)
 {
     (void)unused;
-    begin(100);
-    struct client *c = watcher();
+    struct client *c = begin(100);
     decide(DECIDED_REVOKED, false, "waits");
     rig.config.access_log_topic = NULL;
     accesslog_reload(log_);
@@ -158,10 +153,9 @@ static void nobody_listens_unless_told_to(void **unused)
 static void a_place_without_room_is_left_out_too(void **unused)
 {
     (void)unused;
-    begin(100);
+    struct client *c = begin(100);
     rig.config.access_log_file = (char *)(uintptr_t) "/unused";
     accesslog_reload(log_);
-    struct client *c = watcher();
     decide(DECIDED_REVOKED, false, "here");
     settle();
     assert_int_equal(lines(c, "here"), 1); /* the other place has it */
@@ -180,8 +174,7 @@ static void a_slow_reader_feeds_nothing(void **unused)
     (void)unused;
     rig.config.max_queued_messages = 10;
     limits_changed();
-    begin(10000);
-    struct client *c = watcher();
+    struct client *c = begin(10000);
     c->t.write_limit = 0;
     for (int turns = 0; turns < 100; turns++) {
         decide(DECIDED_REVOKED, false, "x");
@@ -191,6 +184,49 @@ static void a_slow_reader_feeds_nothing(void **unused)
     assert_true(rig.broker.sessions.dropped >= 80);
     c->t.write_limit = -1;
     end();
+}
+
+/* A line that there is no memory for is one that is left out. */
+static void without_memory_it_is_counted(void **unused)
+{
+    (void)unused;
+    memory_fails(0, 1);
+    assert_null(accesslog_new(&rig.broker));
+    assert_int_equal(memory_calm(), 1);
+    struct client *c = begin(100);
+    memory_fails(0, ALL_OF_THEM);
+    decide(DECIDED_REVOKED, false, "no room to wait");
+    assert_true(memory_calm() > 0);
+    decide(DECIDED_REVOKED, false, "no message");
+    memory_fails(0, 1);
+    settle();
+    assert_int_equal(memory_calm(), 1);
+    assert_null(next_line(c));
+    assert_int_equal(rig.broker.counters.access_left_out, 2);
+    fake_loop_pass(rig.broker.loop, 1000);
+    settle();
+    assert_int_equal(lines(c, "\"event\":\"left_out\",\"count\":2}"), 1);
+    end();
+}
+
+/* The end of the log says what it had still to say, and the broker's end what becomes of its clients. */
+static void the_end_is_heard_but_not_published(void **unused)
+{
+    (void)unused;
+    struct client *c = begin(4);
+    for (int i = 0; i < 10; i++) {
+        decide(DECIDED_REVOKED, false, "x");
+    }
+    settle();
+    assert_int_equal(lines(c, "revoked"), 5);
+    accesslog_stop(log_);
+    assert_non_null(rig.broker.decisions.fn);
+    decide(DECIDED_CONNECT, true, "late");
+    settle();
+    assert_null(next_line(c));
+    accesslog_free(log_);
+    accesslog_stop(NULL);
+    accesslog_free(NULL);
 }
 
 /* ---- how clients end (conn.c) ---- */
@@ -282,6 +318,8 @@ int main(void)
         T(nobody_listens_unless_told_to),
         T(a_place_without_room_is_left_out_too),
         T(a_slow_reader_feeds_nothing),
+        T(without_memory_it_is_counted),
+        T(the_end_is_heard_but_not_published),
         T(every_end_has_its_reason),
         T(strangers_do_not_disconnect),
     };
