@@ -10,28 +10,28 @@ static bool nothing_to_ask(const struct door *door, enum acl_access access, stru
     return !door || (!door->acl && access == ACL_READ && topic.p[0] != '$');
 }
 
-/* The access log tells of everybody. No client publishes there, and one reads it only by a line of an
- * acl_file: without one nobody does. Who may not read it may not subscribe to just that either, and so learns
- * of it. */
 static bool is_access_log(const struct broker *broker, struct slice topic)
 {
     return slice_eq(topic, broker->decisions.topic);
 }
 
-static bool kept_from(const struct door *door, const struct principal *who, enum acl_access access,
-                      struct slice topic)
+/* The access log tells of everybody. No client publishes there, and one reads it only by a line of an
+ * acl_file: without one nobody does. Who may not read it may not subscribe to just that either, and so learns
+ * of it. */
+static bool is_kept_from(const struct broker *broker, const struct principal *who, enum acl_access access,
+                         struct slice topic)
 {
-    return access == ACL_WRITE || !door->acl || !acl_allows(door->acl, who, ACL_READ, topic);
+    const struct door *door = broker_door(broker, who);
+    return door && is_access_log(broker, topic) &&
+           (access == ACL_WRITE || !door->acl || !acl_allows(door->acl, who, ACL_READ, topic));
 }
 
 bool router_may(const struct broker *broker, const struct principal *who, enum acl_access access,
                 struct slice topic)
 {
     const struct door *door = broker_door(broker, who);
-    if (door && is_access_log(broker, topic) && kept_from(door, who, access, topic)) {
-        return false;
-    }
-    return nothing_to_ask(door, access, topic) || acl_allows(door->acl, who, access, topic);
+    return !is_kept_from(broker, who, access, topic) &&
+           (nothing_to_ask(door, access, topic) || acl_allows(door->acl, who, access, topic));
 }
 
 /* Asked once for a subscription rather than for each message, where everything that it matches may be read.
