@@ -20,7 +20,7 @@ static void refill(struct rate_bucket *bucket, uint32_t per_second, int64_t now)
 {
     int64_t passed = now - bucket->at, most = full(per_second);
     bucket->at = now;
-    if (passed >= RATE_BURST_SECONDS * 1000) { /* also keeps the product small */
+    if (passed >= INT64_C(1000) * RATE_BURST_SECONDS) { /* also keeps the product small */
         bucket->millis = most;
         return;
     }
