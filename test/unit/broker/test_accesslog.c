@@ -120,7 +120,7 @@ static void what_is_left_out_is_counted_and_said(void **unused)
     assert_int_equal(lines(c, "publish"), 1);
     fake_loop_pass(rig.broker.loop, 10000);
     settle();
-    assert_null(next_line(c)); /* nothing more was */
+    assert_null(next_line(c));    /* nothing more was */
     for (int i = 0; i < 7; i++) { /* and a second time */
         decide(DECIDED_PUBLISH, false, "");
     }
