@@ -22,7 +22,9 @@ enum delivery_state {
     D_QUEUED,
     D_SENT,     /* waits for PUBACK or PUBREC */
     D_RELEASED, /* QoS 2: PUBREC came, PUBREL went; waits for PUBCOMP; msg is NULL */
-    D_GONE,     /* tombstone */
+    D_RETIRED, /* sent, but may not be read any more: only the identifier is left, until the client answers as
+                  it would, or the connection ends; msg is NULL */
+    D_GONE,    /* tombstone */
 };
 
 struct delivery {

@@ -12,6 +12,7 @@
 #include "broker/log.h"
 #include "broker/mem.h"
 #include "broker/session_owed.h"
+#include "broker/session_parts.h"
 #include "broker/subs.h"
 #include <stdlib.h>
 
@@ -19,14 +20,15 @@ enum {
     BURST_BYTES = 1 << 20,
     /* in the account of memory: itself, its place in the table, and who it belongs to */
     SESSION_BYTES = sizeof(struct session) + sizeof(struct principal) + 128,
-    BURY_AT_ONCE = 2000, /* places of the tree of subscriptions that a session may need on its way out */
+    BURY_AT_ONCE = 2000, /* deliveries and places of the tree that a session may need on its way out */
     BURST_MS = 10000,    /* a client that has not acknowledged anything for so long is a slow reader */
 };
 
 void sessions_init(struct sessions *sessions, struct subs *subs, struct store *store,
                    const struct session_limits *limits)
 {
-    *sessions = (struct sessions){.subs = subs, .store = store, .limits = *limits, .clock = clock_ms};
+    *sessions =
+        (struct sessions){.subs = subs, .store = store, .limits = *limits, .clock = clock_ms, .policy = 1};
 }
 
 void sessions_free(struct sessions *sessions)
@@ -65,6 +67,7 @@ struct session *session_new(struct sessions *sessions, const char *client_id, st
     session->client_id = name;
     session->who = who ? principal_ref(who) : NULL;
     session->clean = clean;
+    session->policy = session->subs_policy = sessions->policy;
     session_rights_changed(session);
     HASH_ADD_KEYPTR(hh, sessions->by_id, session->client_id, strlen(session->client_id), session);
     if (!session->hh.tbl) {
@@ -77,7 +80,7 @@ struct session *session_new(struct sessions *sessions, const char *client_id, st
     return session;
 }
 
-static void drop_delivery(struct sessions *sessions, struct session *session, struct delivery *d)
+void session_drop(struct sessions *sessions, struct session *session, struct delivery *d)
 {
     store_discharge(sessions->store, session->number, d);
     msg_unref(d->msg);
@@ -89,17 +92,36 @@ static void drop_ring(struct sessions *sessions, struct session *session, struct
 {
     for (uint32_t i = 0; i < ring->count; i++) {
         if (ring_at(ring, i)->state != D_GONE) {
-            drop_delivery(sessions, session, ring_at(ring, i));
+            session_drop(sessions, session, ring_at(ring, i));
         }
     }
     ring_free(ring);
+}
+
+/* True when all of them are dropped. */
+static bool drop_some(struct sessions *sessions, struct session *session, struct ring *ring, size_t *left)
+{
+    for (; ring->count > 0 && *left > 0; --*left) {
+        struct delivery *d = ring_at(ring, 0);
+        if (d->state != D_GONE) {
+            session_drop(sessions, session, d);
+        }
+        ring_pop(ring);
+    }
+    if (ring->count == 0) {
+        ring_free(ring);
+    }
+    return ring->count == 0;
 }
 
 bool sessions_bury(struct sessions *sessions, size_t places)
 {
     while (sessions->gone) {
         struct session *session = sessions->gone;
-        if (!subs_remove_some(sessions->subs, session, &places)) {
+        if (!drop_some(sessions, session, &session->queue0, &places) ||
+            !drop_some(sessions, session, &session->queue, &places) ||
+            !drop_some(sessions, session, &session->sent, &places) ||
+            !subs_remove_some(sessions->subs, session, &places)) {
             return false;
         }
         sessions->gone = session->next_gone;
@@ -111,12 +133,12 @@ bool sessions_bury(struct sessions *sessions, size_t places)
     return true;
 }
 
-void session_destroy(struct sessions *sessions, struct session *session)
+void session_discard(struct sessions *sessions, struct session *session)
 {
+    if (sessions->walk == session) {
+        sessions->walk = session->hh.next;
+    }
     HASH_DEL(sessions->by_id, session);
-    drop_ring(sessions, session, &session->queue0);
-    drop_ring(sessions, session, &session->queue);
-    drop_ring(sessions, session, &session->sent);
     inbound_free(&session->inbound);
     while (session->owed) {
         owed_done(session);
@@ -124,6 +146,11 @@ void session_destroy(struct sessions *sessions, struct session *session)
     session->gone = true;
     session->next_gone = sessions->gone;
     sessions->gone = session;
+}
+
+void session_destroy(struct sessions *sessions, struct session *session)
+{
+    session_discard(sessions, session);
     sessions_bury(sessions, BURY_AT_ONCE);
 }
 
@@ -138,6 +165,7 @@ void session_attach(struct sessions *sessions, struct session *session, struct p
         session->who = who;
     }
     session_rights_changed(session);
+    session->policy = session->subs_policy = 0; /* another listener, another address: other rights */
     session->resend = 0;
     session->progress = true; /* until it shows otherwise */
     session->acked = true;
@@ -156,6 +184,7 @@ void session_detach(struct sessions *sessions, struct session *session, int64_t 
     for (uint32_t i = 0; i < session->sent.count; i++) {
         ring_at(&session->sent, i)->dup = true;
     }
+    session_retired_over(session);
     if (!sessions->limits.queue_qos0) {
         for (uint32_t i = 0; i < session->queue0.count; i++) {
             session->queued_bytes -= ring_at(&session->queue0, i)->msg->payload_size;
@@ -277,39 +306,6 @@ enum offer session_offer(struct sessions *sessions, struct session *session, str
     return taken(sessions, session, qos);
 }
 
-/* Returns how many were dropped behind the last one that stays. */
-static uint16_t sweep_ring(struct sessions *sessions, struct session *session, struct ring *ring,
-                           bool (*drop)(void *arg, const struct session *session, const struct msg *msg),
-                           void *arg)
-{
-    uint16_t skip = 0;
-    for (uint32_t i = 0; i < ring->count; i++) {
-        struct delivery *d = ring_at(ring, i);
-        skip += d->skip;
-        d->skip = 0;
-        if (drop(arg, session, d->msg)) {
-            session->queued_bytes -= d->msg->payload_size;
-            session->dropped++;
-            sessions->dropped++;
-            drop_delivery(sessions, session, d);
-            skip++;
-        } else {
-            d->skip = skip;
-            skip = 0;
-        }
-    }
-    ring_squeeze(ring); /* what is gone must not count against the limits */
-    ring_trim(ring);
-    return skip;
-}
-
-void session_sweep(struct sessions *sessions, struct session *session,
-                   bool (*drop)(void *arg, const struct session *session, const struct msg *msg), void *arg)
-{
-    sweep_ring(sessions, session, &session->queue0, drop, arg);
-    session->skip += sweep_ring(sessions, session, &session->queue, drop, arg);
-}
-
 /* An identifier that no delivery under way uses [MQTT-2.3.1-4]. The window is never larger than the
  * identifiers. */
 static uint16_t next_id(struct session *session, uint16_t skip)
@@ -416,17 +412,10 @@ struct outgoing session_take(struct sessions *sessions, struct session *session)
     return (struct outgoing){.kind = OUT_NONE};
 }
 
-/* Takes tombstones off the head and opens the window. Behind a delivery that is never acknowledged they would
- * pile up: then they are squeezed out. */
-static void sent_done(struct sessions *sessions, struct session *session, struct delivery *d)
+/* Takes tombstones off the head. Behind a delivery that is never acknowledged they would pile up: then they
+ * are squeezed out. */
+void session_tidy_sent(struct session *session)
 {
-    if (d->msg) {
-        session->sent_bytes -= d->msg->payload_size;
-    }
-    drop_delivery(sessions, session, d);
-    session->inflight--;
-    session->progress = true;
-    session->acked = true;
     if (session->sent.count > 64 && session->sent.count / 4 > session->inflight &&
         session->resend == session->sent.count) {
         ring_squeeze(&session->sent);
@@ -437,6 +426,19 @@ static void sent_done(struct sessions *sessions, struct session *session, struct
         session->resend -= session->resend > 0;
     }
     ring_trim(&session->sent);
+}
+
+/* It opens the window. */
+static void sent_done(struct sessions *sessions, struct session *session, struct delivery *d)
+{
+    if (d->msg) {
+        session->sent_bytes -= d->msg->payload_size;
+    }
+    session_drop(sessions, session, d);
+    session->inflight--;
+    session->progress = true;
+    session->acked = true;
+    session_tidy_sent(session);
     if (session->queue.count > 0) {
         peer_wake(session->peer); /* who acknowledges is there */
     }
@@ -456,7 +458,7 @@ enum ack session_puback(struct sessions *sessions, struct session *session, uint
 }
 
 /* A crash after PUBREL must not bring the PUBLISH back: "PUBREC was received" is committed first. */
-static struct ticket *released(struct sessions *sessions, struct session *session, uint16_t id)
+struct ticket *session_released(struct sessions *sessions, struct session *session, uint16_t id)
 {
     if (session->clean) {
         return NULL;
@@ -478,12 +480,14 @@ enum ack session_pubrec(struct sessions *sessions, struct session *session, uint
     if (d->qos != 2) {
         return ACK_WRONG;
     }
-    if (d->state == D_SENT) {
-        d->state = D_RELEASED; /* the message is the client's now; only the identifier is left */
+    if (d->state == D_SENT) { /* the message is the client's now; only the identifier is left */
         session->sent_bytes -= d->msg->payload_size;
         msg_unref(d->msg);
         d->msg = NULL;
-        *ticket = released(sessions, session, id);
+    }
+    if (d->state != D_RELEASED) {
+        d->state = D_RELEASED;
+        *ticket = session_released(sessions, session, id);
     }
     return ACK_OK;
 }

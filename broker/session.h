@@ -38,9 +38,11 @@ struct session {
     char *client_id;
     struct principal *who; /* the one connected now or last: its rights count for deliveries; a reference */
     uint32_t rights;       /* another number whenever these may have changed; never 0 */
-    struct peer *peer;     /* NULL: offline */
-    bool clean;            /* ends with its connection [MQTT-3.1.2-6] */
-    bool gone;             /* destroyed; it is there only as long as its subscriptions are being removed */
+    uint32_t policy; /* what it holds was looked at when sessions->policy was this; 0: under other rights */
+    uint32_t subs_policy; /* the same of its subscriptions */
+    struct peer *peer;    /* NULL: offline */
+    bool clean;           /* ends with its connection [MQTT-3.1.2-6] */
+    bool gone;            /* destroyed; it is there only as long as what it had is being removed */
     bool drop_logged;
     bool progress; /* an acknowledgement came since the last OFFER_PRESSURE */
     bool acked;    /* an acknowledgement came since the queue was last seen above max_queued... */
@@ -67,7 +69,9 @@ struct session {
 
 struct sessions {
     struct session *by_id; /* uthash by client id */
-    struct session *gone;  /* those with subscriptions still to be removed (sessions_bury) */
+    struct session *gone;  /* those with something still to be removed (sessions_bury) */
+    struct session *walk;  /* the next one that is to be brought up to date (policy.h), or NULL */
+    uint32_t policy;       /* number of the rules that count now; never 0 */
     struct subs *subs;
     struct store *store;
     struct session_limits limits;
@@ -110,11 +114,13 @@ struct session *session_new(struct sessions *sessions, const char *client_id, st
 /* Drops all it holds (obligations are discharged), its subscriptions included; a great many of those go bit
  * by bit, with sessions_bury(). The peer must be detached. */
 void session_destroy(struct sessions *sessions, struct session *session);
-/* Goes on removing the subscriptions of sessions that are gone, at most that many places of the tree. True
+/* The same, but all that it holds is left to sessions_bury(): for many sessions at once. */
+void session_discard(struct sessions *sessions, struct session *session);
+/* Goes on removing what sessions that are gone had, at most that many deliveries and places of the tree. True
  * when there is nothing left to do. */
 bool sessions_bury(struct sessions *sessions, size_t places);
 
-/* What was found out of its rights counts no more: another principal, another policy. */
+/* What was found out of its rights counts no more: another policy. */
 void session_rights_changed(struct session *session);
 
 /* A peer comes: what was sent and not acknowledged will be re-sent, in order, with DUP [MQTT-4.4.0-1]. */
@@ -128,10 +134,11 @@ void session_detach(struct sessions *sessions, struct session *session, int64_t 
  * sees to session_room(). ticket: the publish it belongs to, or NULL. */
 enum offer session_offer(struct sessions *sessions, struct session *session, struct msg *msg, uint8_t sub_qos,
                          bool retain, struct ticket *ticket);
-/* Drops what is queued and not sent yet where drop(arg, session, msg) is true; counted. A dropped QoS 1 or 2
- * message uses up its packet identifier, as if it had been sent. */
-void session_sweep(struct sessions *sessions, struct session *session,
-                   bool (*drop)(void *arg, const struct session *session, const struct msg *msg), void *arg);
+/* Drops what is queued, or sent and not acknowledged, where drop(arg, session, msg) is true; returns how many
+ * messages (session_sweep.c). One that was queued uses up its packet identifier, as if it had been sent. */
+uint32_t session_sweep(struct sessions *sessions, struct session *session,
+                       bool (*drop)(void *arg, const struct session *session, const struct msg *msg),
+                       void *arg);
 /* Counts, and says once, that it did not get something for want of room. */
 void session_lost(struct sessions *sessions, struct session *session);
 /* Whether fewer than the allowed number of messages wait. */
