@@ -360,7 +360,7 @@ fuzz_deps_flags := -O1 -fno-omit-frame-pointer -fsanitize=address,fuzzer-no-link
 FUZZ_LIB := $(FUZZ_BUILD)/libbramble.a
 FUZZ_OBJECTS := $(patsubst %.c,$(FUZZ_BUILD)/obj/%.o,$(filter-out $(MAIN),$(SOURCES)))
 # calls that a fuzzer takes over: memory that runs out, chance that repeats
-fuzz_wrap_session := malloc calloc realloc strdup
+fuzz_wrap_session := malloc calloc realloc strdup passwords_mark
 fuzz_wrap_tls := mbedtls_ctr_drbg_random mbedtls_ecp_mul mbedtls_ecp_mul_restartable mbedtls_ecp_muladd_restartable
 fuzz_wrap = $(patsubst %,-Wl$(comma)--wrap=%,$(fuzz_wrap_$(1)))
 ifeq ($(DEPS),own)

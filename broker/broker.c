@@ -6,6 +6,7 @@
 #include "broker/dispatch.h"
 #include "broker/log.h"
 #include "broker/mem.h"
+#include "broker/policy.h"
 #include <inttypes.h>
 #include <malloc.h>
 #include <stdlib.h>
@@ -150,7 +151,8 @@ void broker_before_sleep(void *arg)
     broker->turn_visits = 0;
     subscribe_begin_turn(broker);
     bool buried = sessions_bury(&broker->sessions, TURN_BURY);
-    if (broker->flush.first || broker->resume.first || !buried) {
+    bool walked = policy_walk(broker);
+    if (broker->flush.first || broker->resume.first || !buried || !walked) {
         defer_call(broker->loop, &broker->next_turn);
     }
 }

@@ -34,9 +34,10 @@ enum {
     READ_SIZE = 65536,   /* of the shared read buffer */
     TURN_OFFERS = 20000, /* deliveries queued in one turn of the loop before reading rests */
     TURN_VISITS = 50000, /* places looked at in matching before that rests until the next turn */
-    TURN_BURY = 5000,    /* places of the tree that sessions which are gone give back in one turn */
-    SLOW_MS = 2,         /* what a publisher waits for a subscriber whose queue fills up */
-    TRIM_MS = 10000,     /* after a connection has gone, until unused memory goes back to the system */
+    TURN_BURY =
+        5000,    /* deliveries and places of the tree that sessions which are gone give back in one turn */
+    SLOW_MS = 2, /* what a publisher waits for a subscriber whose queue fills up */
+    TRIM_MS = 10000, /* after a connection has gone, until unused memory goes back to the system */
 };
 
 /* What more memory is asked for. What stays may not take all of memory_limit, or messages would have no way

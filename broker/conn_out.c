@@ -4,6 +4,7 @@
  */
 #include "broker/conn_io.h"
 #include "broker/dispatch.h"
+#include "broker/policy.h"
 
 enum { FLUSH_ROUNDS = 4 }; /* windows written to one connection in one turn */
 
@@ -44,6 +45,9 @@ static void fill(struct conn *conn, struct window *window)
     struct slice mount = slice_str(conn_door(conn)->config->mount_point);
     window->framed = conn->transport->ops->framed;
     counters->messages_sent += outq_fill(&conn->out, window);
+    if (conn->session) {
+        policy_refresh(broker, conn->session);
+    }
     while (conn->session && window_has_room(window)) {
         struct outgoing out = session_take(&broker->sessions, conn->session);
         if (out.kind == OUT_NONE && subscribe_go_on(conn)) {

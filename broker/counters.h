@@ -21,6 +21,9 @@
     X(connects_refused, "connections/refused", "CONNECT packets and connections refused")      \
     X(logins_failed, "connections/logins_failed", "logins with a wrong user name or password") \
     X(publish_denied, "publish/messages/denied", "PUBLISH packets that the ACL denied")        \
+    X(messages_revoked, "publish/messages/revoked",                                            \
+      "messages dropped because the client they waited for may no longer read them")           \
+    X(sessions_revoked, "clients/revoked", "kept sessions discarded: their user is gone")      \
     X(protocol_errors, "connections/protocol_errors",                                          \
       "connections closed for a malformed or forbidden packet")                                \
     X(access_left_out, "access_log/left_out", "decisions that the access log did not write down")

@@ -13,6 +13,7 @@
 #include "broker/dispatch.h"
 #include "broker/log.h"
 #include "broker/mem.h"
+#include "broker/policy.h"
 #include "broker/router.h"
 #include "broker/session_owed.h"
 #include "broker/topic.h"
@@ -142,9 +143,12 @@ static struct ticket *stored(struct conn *conn, enum change_kind kind)
 /* ---- retained messages [MQTT-3.3.1-6]: a few at once, many in turn with what the client takes ---- */
 
 /* A ticket that closes and an acknowledgement that comes wake it. */
-static bool may_look(const struct conn *conn)
+static bool may_look(struct conn *conn)
 {
-    const struct session *session = conn->session;
+    struct session *session = conn->session;
+    if (session) {
+        policy_refresh(conn->broker, session); /* the subscriptions, which may have ended */
+    }
     return session && session->owed && ticket_closed(session->owed->ticket) &&
            session_room(&conn->broker->sessions, session);
 }

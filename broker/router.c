@@ -3,6 +3,7 @@
  */
 #include "broker/router.h"
 #include "broker/log.h"
+#include "broker/policy.h"
 
 /* The common way: an in-process peer, or no acl_file. */
 static bool nothing_to_ask(const struct door *door, enum acl_access access, struct slice topic)
@@ -57,6 +58,26 @@ static bool may_receive(const struct broker *broker, const struct match *match, 
            router_may(broker, who, ACL_READ, topic);
 }
 
+/* Who gets it by subscriptions that are allowed now. */
+static size_t match(struct broker *broker, struct slice topic, const struct match **matches, bool *cut)
+{
+    size_t n = subs_match(broker->subs, topic, matches, cut);
+    bool ended = false;
+    for (size_t i = 0; i < n; i++) {
+        ended |= policy_subscriptions(broker, (*matches)[i].session);
+    }
+    return ended ? subs_match(broker->subs, topic, matches, cut) : n;
+}
+
+/* What a session may no longer get takes no room from what it may. In a turn that has done enough it does:
+ * the walk will come by. */
+static void make_room(struct broker *broker, struct session *session)
+{
+    if (broker->turn_visits < TURN_VISITS) {
+        policy_refresh(broker, session);
+    }
+}
+
 void router_publish(struct broker *broker, struct msg *msg, struct ticket *ticket)
 {
     if (msg->retain) {
@@ -69,12 +90,13 @@ void router_publish(struct broker *broker, struct msg *msg, struct ticket *ticke
     const struct match *matches;
     bool cut;
     struct slice topic = msg_topic(msg);
-    size_t n = subs_match(broker->subs, topic, &matches, &cut);
+    size_t n = match(broker, topic, &matches, &cut);
     for (size_t i = 0; i < n; i++) {
         struct session *session = matches[i].session;
         if (!may_receive(broker, &matches[i], topic)) {
             continue;
         }
+        make_room(broker, session);
         enum offer offer = session_offer(&broker->sessions, session, msg, matches[i].qos, false, ticket);
         broker->pressure |= offer == OFFER_PRESSURE;
     }
@@ -110,7 +132,8 @@ static void send_retained(void *arg, struct msg *msg)
     if (!router_may(broker, walk->session->who, ACL_READ, topic)) {
         return;
     }
-    if (broker->config->check_retain_source && !router_may(broker, msg->from, ACL_WRITE, topic)) {
+    if (broker->config->check_retain_source &&
+        (!policy_knows(broker, msg->from) || !router_may(broker, msg->from, ACL_WRITE, topic))) {
         return;
     }
     session_offer(&broker->sessions, walk->session, msg, walk->qos, true, NULL);

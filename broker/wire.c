@@ -2,14 +2,15 @@
  * wire.c - loading what the configuration names, and stacking transports. See wire.h.
  *
  * Passwords and ACLs are loaded once per struct config_security and shared by the listeners that it counts
- * for.
+ * for. To free a hundred thousand rules takes as long as to load them, so those that a reload replaces are
+ * freed by a thread, too.
  */
 #include "broker/wire.h"
-#include "broker/conn.h"
 #include "broker/log.h"
-#include "broker/router.h"
+#include "broker/policy.h"
 #include "tls/tls.h"
 #include "ws/ws.h"
+#include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -29,11 +30,19 @@ struct wiring {
     size_t securities;
     struct passwords **passwords; /* by security */
     struct acl **acls;
-    struct passwords **before; /* by listener: room for those that this one replaces */
+    struct policy_before *before; /* by listener: room for what this one replaces */
+};
+
+/* A thread that frees what a reload has replaced. */
+struct cleaner {
+    struct cleaner *next;
+    pthread_t thread;
+    struct wiring *wiring;
 };
 
 struct wire {
     struct broker *broker;
+    struct cleaner *cleaners; /* those that were not joined yet */
     struct wiring *wiring;
     struct tls *tls;
     struct ws *ws;
@@ -70,7 +79,7 @@ struct wiring *wire_load(const struct config *config, struct err *err)
         w->stacks = calloc(config->listener_count, sizeof *w->stacks);
         w->passwords = calloc(config->security_count, sizeof(struct passwords *));
         w->acls = calloc(config->security_count, sizeof(struct acl *));
-        w->before = calloc(config->listener_count, sizeof(struct passwords *));
+        w->before = calloc(config->listener_count, sizeof *w->before);
     }
     if (!w || !w->stacks || !w->passwords || !w->acls || !w->before) {
         err_set(err, "Error: out of memory for the configuration's files");
@@ -93,15 +102,16 @@ struct wiring *wire_load(const struct config *config, struct err *err)
     return w;
 }
 
-void wire_unload(struct wiring *w)
+static void unload_stacks(struct wiring *w)
 {
-    if (!w) {
-        return;
-    }
     for (size_t i = 0; w->stacks && i < w->count; i++) {
         tls_context_unref(w->stacks[i].tls);
         ws_site_unref(w->stacks[i].site);
     }
+}
+
+static void unload_rest(struct wiring *w)
+{
     for (size_t i = 0; i < w->securities; i++) {
         passwords_unref(w->passwords[i]);
         acl_unref(w->acls[i]);
@@ -111,6 +121,57 @@ void wire_unload(struct wiring *w)
     free(w->acls);
     free(w->before);
     free(w);
+}
+
+void wire_unload(struct wiring *w)
+{
+    if (w) {
+        unload_stacks(w);
+        unload_rest(w);
+    }
+}
+
+/* ---- what was replaced ---- */
+
+static void join_cleaners(struct wire *wire, bool wait)
+{
+    for (struct cleaner **at = &wire->cleaners; *at;) {
+        struct cleaner *cleaner = *at;
+        if ((wait ? pthread_join(cleaner->thread, NULL) : pthread_tryjoin_np(cleaner->thread, NULL)) != 0) {
+            at = &cleaner->next;
+            continue;
+        }
+        *at = cleaner->next;
+        free(cleaner);
+    }
+}
+
+static void *clean(void *cleaner)
+{
+    unload_rest(((struct cleaner *)cleaner)->wiring);
+    return NULL;
+}
+
+/* No listener uses its passwords and rules any more, so the last references are its own: they may be counted
+ * down by another thread. Those of TLS contexts and sites are also held by connections. */
+static void unload_replaced(struct wire *wire, struct wiring *w)
+{
+    if (!w) {
+        return;
+    }
+    join_cleaners(wire, false);
+    unload_stacks(w);
+    struct cleaner *cleaner = malloc(sizeof *cleaner);
+    if (cleaner) {
+        cleaner->wiring = w;
+    }
+    if (!cleaner || pthread_create(&cleaner->thread, NULL, clean, cleaner) != 0) {
+        free(cleaner);
+        unload_rest(w);
+        return;
+    }
+    cleaner->next = wire->cleaners;
+    wire->cleaners = cleaner;
 }
 
 /* ---- living ---- */
@@ -169,6 +230,7 @@ void wire_free(struct wire *wire)
         return;
     }
     struct broker *broker = wire->broker;
+    join_cleaners(wire, true);
     if (wire->ws) {
         ws_free(wire->ws);
     }
@@ -192,31 +254,7 @@ void wire_free(struct wire *wire)
 
 /* ---- swapping ---- */
 
-/* A right ends with its reason: who logged in with a password that is no longer the user's is disconnected.
- */
-static void end_if_changed(void *passwords_by_door, struct conn *conn)
-{
-    const struct door *door = conn_door(conn);
-    const struct passwords *before = ((struct passwords **)passwords_by_door)[conn->who->listener];
-    bool known = conn->state == CONN_UP || conn->state == CONN_LOGIN; /* by a password that was read before */
-    if (!known || door->config->use_identity_as_username || door->config->use_subject_as_username) {
-        return;
-    }
-    if (!conn->who->user) {
-        if (!door->config->security->allow_anonymous) {
-            conn_fail(conn, "anonymous clients are no longer allowed");
-        }
-        return;
-    }
-    struct slice user = slice_str(conn->who->user);
-    uint64_t was = before ? passwords_mark(before, user) : 0;
-    uint64_t is = door->passwords ? passwords_mark(door->passwords, user) : 0;
-    if (was != is || (!door->passwords && !door->config->security->allow_anonymous)) {
-        conn_fail(conn, "its user was removed or its password changed");
-    }
-}
-
-static void use_doors(struct wire *wire, struct passwords **before)
+static void use_doors(struct wire *wire, struct policy_before *before)
 {
     struct broker *broker = wire->broker;
     struct wiring *w = wire->wiring;
@@ -225,48 +263,11 @@ static void use_doors(struct wire *wire, struct passwords **before)
         struct door *door = &broker->doors[i];
         const struct config_listener *listener = &config->listeners[i];
         size_t security = (size_t)(listener->security - config->securities);
-        before[i] = door->passwords;
+        before[i] = (struct policy_before){door->config, door->passwords, door->acl != NULL};
         acl_unref(door->acl);
         door->config = listener;
         door->passwords = w->passwords[security] ? passwords_ref(w->passwords[security]) : NULL;
         door->acl = w->acls[security] ? acl_ref(w->acls[security]) : NULL;
-    }
-}
-
-/* What waits for a client that may no longer read it is not sent. */
-static bool not_readable(void *arg, const struct session *session, const struct msg *msg)
-{
-    return session->who && !router_may(arg, session->who, ACL_READ, msg_topic(msg));
-}
-
-struct subscriber {
-    const struct broker *broker;
-    const struct session *session;
-};
-
-static bool not_subscribable(void *arg, struct slice filter, uint8_t qos)
-{
-    const struct subscriber *who = arg;
-    (void)qos;
-    if (router_may(who->broker, who->session->who, ACL_SUBSCRIBE, filter)) {
-        return false;
-    }
-    log_write(LOG_T_NOTICE, "The subscription of %s to '%.*s' has ended: it is no longer allowed.",
-              who->session->client_id, SLICE_ARG(filter));
-    return true;
-}
-
-static void end_rights(struct broker *broker, struct passwords **before)
-{
-    conn_each(broker, end_if_changed, before);
-    struct session *session, *next;
-    HASH_ITER(hh, broker->sessions.by_id, session, next) {
-        session_rights_changed(session);
-        session_sweep(&broker->sessions, session, not_readable, broker);
-        const struct door *door = broker_door(broker, session->who);
-        if (door && acl_limits_subscribing(door->acl)) {
-            subs_sweep(broker->subs, session, not_subscribable, &(struct subscriber){broker, session});
-        }
     }
 }
 
@@ -279,13 +280,13 @@ void wire_use(struct wire *wire, struct wiring *wiring, struct config *config)
     broker_use_limits(broker);
     use_doors(wire, wiring->before);
     if (old) {
-        end_rights(broker, wiring->before);
+        policy_changed(broker, wiring->before);
     }
     for (size_t i = 0; i < broker->door_count; i++) {
-        passwords_unref(wiring->before[i]);
-        wiring->before[i] = NULL;
+        passwords_unref(wiring->before[i].passwords);
+        wiring->before[i] = (struct policy_before){0};
     }
-    wire_unload(old);
+    unload_replaced(wire, old);
 }
 
 struct transport *wire_stack(void *arg, int door, struct transport *below)

@@ -11,6 +11,7 @@
  * The mutator works on steps, so that it neither tears them nor changes where they begin.
  */
 #include "broker/local.h"
+#include "broker/policy.h"
 #include "broker/router.h"
 #include <stdlib.h>
 #include <string.h>
@@ -288,33 +289,29 @@ static void do_raw(struct slot *s, struct slice bytes)
 
 /* ---- steps: the broker's side ---- */
 
-/* As wire.c's not_readable(). */
-static bool not_readable(void *arg, const struct session *session, const struct msg *msg)
-{
-    return session->who && !router_may(arg, session->who, ACL_READ, msg_topic(msg));
-}
+/* The password file of the one door that has one: every name is in it. A reload may bring another. */
+static uint64_t mark = 1; /* of every user now */
 
-static void end_some(void *arg, struct conn *conn)
+uint64_t __wrap_passwords_mark(const struct passwords *passwords, struct slice user);
+uint64_t __wrap_passwords_mark(const struct passwords *passwords, struct slice user)
 {
-    const uint8_t *which = arg;
-    if (conn->who->listener == *which % DOORS && (conn->state == CONN_UP || conn->state == CONN_LOGIN)) {
-        conn_fail(conn, "its user was removed or its password changed");
-    }
+    (void)user;
+    return passwords == doors[2].passwords ? mark : 1;
 }
 
 static void do_rights(uint8_t a, uint8_t b)
 {
     struct door *door = &doors[b % DOORS];
     struct acl *acl = a % (ACLS + 1) ? acls[a % (ACLS + 1) - 1] : NULL;
+    struct policy_before before[DOORS];
+    for (int i = 0; i < DOORS; i++) {
+        struct passwords *passwords = doors[i].passwords ? (struct passwords *)&before : NULL;
+        before[i] = (struct policy_before){doors[i].config, passwords, doors[i].acl != NULL};
+    }
     acl_unref(door->acl);
     door->acl = acl ? acl_ref(acl) : NULL;
-    if (a & 0x80) {
-        conn_each(&rig.broker, end_some, &b);
-    }
-    struct session *session, *next;
-    HASH_ITER(hh, rig.broker.sessions.by_id, session, next) {
-        session_sweep(&rig.broker.sessions, session, not_readable, &rig.broker);
-    }
+    mark = a & 0x80 ? a >> 5 & 2 : 1; /* all as before, or all removed, or all changed */
+    policy_changed(&rig.broker, before);
 }
 
 static void do_limits(uint8_t a, uint8_t b)

@@ -9,6 +9,7 @@
 #ifndef BRAMBLE_TEST_SESSION_CHECK_H
 #define BRAMBLE_TEST_SESSION_CHECK_H
 
+#include "broker/router.h"
 #include "test/fuzz/fuzz.h"
 #include "test/unit/broker/fake_broker.h"
 
@@ -47,8 +48,9 @@ static inline void check_sent(const struct session *s)
         }
         CHECK(d->id && !used[d->id]);
         CHECK(ring_find(&s->sent, d->id) == d);
-        CHECK(d->qos == 2 || (d->qos == 1 && d->state == D_SENT));
-        CHECK((d->state == D_RELEASED) == !d->msg);
+        CHECK(d->qos == 2 || (d->qos == 1 && d->state != D_RELEASED));
+        CHECK((d->state == D_RELEASED || d->state == D_RETIRED) == !d->msg);
+        CHECK(d->state != D_RETIRED || s->peer); /* there is nobody who would answer */
         used[d->id] = 1;
         live++;
         bytes += d->msg ? d->msg->payload_size : 0;
@@ -58,6 +60,18 @@ static inline void check_sent(const struct session *s)
     }
     CHECK(live == s->inflight && bytes == s->sent_bytes);
     CHECK(s->sent.count == 0 || ring_at(&s->sent, 0)->state != D_GONE);
+}
+
+/* What is up to date holds nothing that its client may not read. */
+static inline void check_rights(const struct session *s)
+{
+    const struct ring *rings[] = {&s->queue0, &s->queue, &s->sent};
+    for (size_t k = 0; k < 3 && s->policy == rig.broker.sessions.policy; k++) {
+        for (uint32_t i = 0; i < rings[k]->count; i++) {
+            const struct msg *msg = ring_at(rings[k], i)->msg;
+            CHECK(!msg || router_may(&rig.broker, s->who, ACL_READ, msg_topic(msg)));
+        }
+    }
 }
 
 static inline void check_inbound(const struct inbound *in)
@@ -80,6 +94,7 @@ static inline void check_session(const struct session *s)
 {
     CHECK(check_queue(&s->queue0, true) + check_queue(&s->queue, false) == s->queued_bytes);
     check_sent(s);
+    check_rights(s);
     check_inbound(&s->inbound);
     if (s->peer && s->who) { /* without a principal: the broker's own */
         const struct conn *conn = (const struct conn *)s->peer;
@@ -192,7 +207,7 @@ static inline void check_conn_settled(const struct conn *conn)
 static inline void check_settled(void)
 {
     struct broker *b = &rig.broker;
-    CHECK(!b->flush.first && !b->resume.first);
+    CHECK(!b->flush.first && !b->resume.first && !b->sessions.gone && !b->sessions.walk);
     for (uint32_t i = 0; i < b->conn_slots; i++) {
         if (b->conns[i]) {
             check_conn_settled(b->conns[i]);

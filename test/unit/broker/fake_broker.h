@@ -169,7 +169,8 @@ static inline void turn(void)
 {
     fake_loop_deferred(rig.broker.loop);
     broker_before_sleep(&rig.broker);
-    if (rig.broker.flush.first || rig.broker.resume.first || rig.broker.sessions.gone) {
+    if (rig.broker.flush.first || rig.broker.resume.first || rig.broker.sessions.gone ||
+        rig.broker.sessions.walk) {
         assert_true(rig.broker.next_turn.queued);
     }
     for (int i = 0; i < rig.client_count; i++) {

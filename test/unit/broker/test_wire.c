@@ -299,6 +299,223 @@ static void what_may_no_longer_be_read_is_not_sent(void **unused)
     EXPECT(bob, "\x20\2\1\0\x32\x0d\0\x08public/1\0\2\0");
 }
 
+static struct session *kept(const char *id)
+{
+    return session_find(&rig.broker.sessions, id);
+}
+
+/* A client that leaves a kept session behind. */
+static struct session *leave_session(const char *id, const char *user)
+{
+    struct client *c = login(id, user);
+    subscribe(c, "public/#", 1);
+    client_drop(c);
+    return kept(id);
+}
+
+/* Nobody who comes by that name later gets what was meant for it. */
+static void a_removed_user_leaves_nothing(void **unused)
+{
+    (void)unused;
+    use();
+    leave_session("a", "alice");
+    leave_session("b", "bob");
+    struct client *here = login("here", "bob"), *alice = login("alice", "alice");
+    send_publish(alice, 2, "public/1", 1, 1);
+    settle();
+    write_file(f.passwd, "alice:" V7_SECRET "\n");
+    use();
+    assert_null(kept("b"));
+    assert_null(kept("here"));
+    assert_non_null(kept("a"));
+    settle();
+    assert_true(here->t.closed);
+    assert_false(alice->t.closed);
+    assert_int_equal(rig.broker.counters.sessions_revoked, 2);
+    assert_int_equal(subs_count(rig.broker.subs), 1);
+}
+
+static void a_changed_password_keeps_the_session(void **unused)
+{
+    (void)unused;
+    use();
+    leave_session("b", "bob");
+    struct client *here = login("here", "bob");
+    write_file(f.passwd, "alice:" V7_SECRET "\nbob:" VA_SECRET "\n");
+    use();
+    settle();
+    assert_true(here->t.closed);
+    assert_non_null(kept("b"));
+    assert_non_null(kept("here"));
+    assert_int_equal(rig.broker.counters.sessions_revoked, 0);
+}
+
+static void use_listener(struct config_listener *listener)
+{
+    *listener = *rig.config.listeners;
+    rig.config.listeners = listener;
+}
+
+/* The same name in another file is another user, unless it is the same entry. */
+static void another_password_file_has_other_users(void **unused)
+{
+    (void)unused;
+    char moved[48];
+    snprintf(moved, sizeof moved, "%s/moved", f.dir);
+    static struct config_security second;
+    static struct config_listener listener;
+    use();
+    leave_session("a", "alice");
+    leave_session("b", "bob");
+    write_file(moved, "alice:" V7_SECRET "\nbob:" VA_SECRET "\n");
+    use_listener(&listener);
+    second = rig.security;
+    second.password_file = moved;
+    listener.security = rig.config.securities = &second;
+    use();
+    settle();
+    unlink(moved);
+    assert_non_null(kept("a"));
+    assert_null(kept("b"));
+}
+
+/* Names that were taken as they are belong to nobody once there is a file, and the other way round. */
+static void proven_and_unproven_names_are_not_the_same(void **unused)
+{
+    (void)unused;
+    use();
+    leave_session("a", "alice");
+    rig.security.password_file = NULL;
+    rig.security.allow_anonymous = true;
+    use();
+    settle();
+    assert_null(kept("a"));
+    leave_session("a", "alice");
+    use();
+    settle();
+    assert_non_null(kept("a"));
+    rig.security.password_file = f.passwd;
+    use();
+    settle();
+    assert_null(kept("a"));
+}
+
+static void sessions_of_anonymous_clients_end_with_their_right(void **unused)
+{
+    (void)unused;
+    rig.security.allow_anonymous = true;
+    use();
+    client_drop(client_up("n", false));
+    leave_session("a", "alice");
+    use();
+    settle();
+    assert_non_null(kept("n"));
+    rig.security.allow_anonymous = false;
+    use();
+    settle();
+    assert_null(kept("n"));
+    assert_non_null(kept("a"));
+}
+
+static void sessions_of_certificates_stay(void **unused)
+{
+    (void)unused;
+    static struct config_listener listener;
+    rig.listener.use_identity_as_username = true;
+    use();
+    struct client *c = client_open();
+    settle();
+    c->conn->who->cert_cn = strdup("alice");
+    send_connect(c, "c", false);
+    settle();
+    client_drop(c);
+    write_file(f.passwd, "bob:" VA_SECRET "\n");
+    use();
+    settle();
+    assert_non_null(kept("c"));
+    write_file(f.passwd, "alice:" V7_SECRET "\n"); /* another alice */
+    use_listener(&listener);
+    listener.use_identity_as_username = false;
+    use();
+    settle();
+    assert_null(kept("c"));
+}
+
+/* Whatever the rules say: who is gone has no rights. */
+static void the_will_of_who_is_gone_is_not_published(void **unused)
+{
+    (void)unused;
+    for (int gone = 0; gone < 2; gone++) {
+        write_file(f.passwd, "alice:" V7_SECRET "\nbob:" V6_SECRET6 "\n");
+        use();
+        struct client *alice = login("a", "alice"), *bob = client_open();
+        subscribe(alice, "w", 0);
+        SEND(bob, "\x10\x1e\0\4MQTT\4\xc6\0\x3c\0\1b\0\1w\0\3bye\0\3bob\0\2pw");
+        settle();
+        verdict(AUTH_ALLOWED);
+        settle();
+        EXPECT(bob, "\x20\2\0\0");
+        write_file(f.passwd, gone ? "alice:" V7_SECRET "\n" : "alice:" V7_SECRET "\nbob:" VA_SECRET "\n");
+        use();
+        settle();
+        assert_true(bob->t.closed);
+        if (gone) {
+            EXPECT(alice, "");
+        } else {
+            EXPECT(alice, "\x30\6\0\1wbye"); /* a changed password is no reason */
+        }
+        client_drop(alice);
+    }
+}
+
+/* Where no thread is to be had the old rules are freed all the same. (Leaks are looked for by the sanitizer.)
+ */
+static void old_rules_are_freed_without_a_thread(void **unused)
+{
+    (void)unused;
+    rig.security.acl_file = f.acl;
+    use();
+    for (int n = 0; n < 2; n++) {
+        struct wiring *wiring = load();
+        memory_fails(n, 1);
+        wire_use(f.wire, wiring, &rig.config);
+        assert_int_equal(memory_calm(), 1);
+    }
+    for (int i = 0; i < 20; i++) {
+        use();
+    }
+}
+
+/* What many sessions held is given back bit by bit, and nothing is put into them any more. */
+static void a_great_many_sessions_end_bit_by_bit(void **unused)
+{
+    (void)unused;
+    use();
+    for (int i = 0; i < 100; i++) {
+        char id[16];
+        snprintf(id, sizeof id, "b%d", i);
+        leave_session(id, "bob");
+        client_forget(rig.clients[rig.client_count - 1]);
+    }
+    struct client *alice = login("a", "alice");
+    for (uint16_t i = 1; i <= 200; i++) {
+        send_publish(alice, 2, "public/1", i, 1);
+    }
+    settle();
+    uint64_t held = mem_held();
+    write_file(f.passwd, "alice:" V7_SECRET "\n");
+    use();
+    assert_int_equal(HASH_COUNT(rig.broker.sessions.by_id), 1);
+    int turns = 0;
+    for (; rig.broker.sessions.gone; turns++) {
+        send_publish(alice, 0, "public/1", 0, 1);
+        one_turn();
+    }
+    assert_true(turns >= 100 * 200 / TURN_BURY);
+    assert_true(mem_held() < held / 10);
+    assert_int_equal(rig.broker.counters.sessions_revoked, 100);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, wire_setup, wire_teardown)
@@ -312,6 +529,15 @@ int main(void)
         T(a_password_file_that_goes_takes_its_users_along),
         T(names_of_certificates_are_no_matter_of_passwords),
         T(what_may_no_longer_be_read_is_not_sent),
+        T(a_removed_user_leaves_nothing),
+        T(a_changed_password_keeps_the_session),
+        T(another_password_file_has_other_users),
+        T(proven_and_unproven_names_are_not_the_same),
+        T(sessions_of_anonymous_clients_end_with_their_right),
+        T(sessions_of_certificates_stay),
+        T(the_will_of_who_is_gone_is_not_published),
+        T(a_great_many_sessions_end_bit_by_bit),
+        T(old_rules_are_freed_without_a_thread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
