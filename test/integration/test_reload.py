@@ -74,7 +74,7 @@ def test_anonymous_no_longer_allowed(with_users):
     with_users.client().connect("nobody", expect=5)
 
 
-@pytest.mark.parametrize("damage", ["password_file", "acl_file", "configuration", "missing"])
+@pytest.mark.parametrize("damage", ["password_file", "acl_file", "both", "configuration", "acl_file, new limits", "missing"])
 def test_bad_file_keeps_the_last_good_state(start, damage):
     broker = start(WITH_PASSWORDS + "acl_file {dir}/acl\n",
                    files={"passwd": "one:secret", "acl": "user one\ntopic readwrite t\n"})
@@ -82,14 +82,16 @@ def test_bad_file_keeps_the_last_good_state(start, damage):
     client = broker.connect("c", user="one", password="secret")
     client.subscribe(("#", 1))
     passwd(folder / "passwd", "two", "secret")  # good, but not to be taken over alone
-    if damage == "password_file":
+    if damage in ("password_file", "both"):
         with open(folder / "passwd", "a", encoding="utf-8") as file:
             file.write("nonsense\n")
-    elif damage == "acl_file":
+    if damage.startswith("acl_file") or damage == "both":
         (folder / "acl").write_text("user one\ntopic readwrite #\ntopics t\n")
+    if damage == "acl_file, new limits":  # a good configuration is not taken over alone either
+        broker.path.write_text(broker.path.read_text() + "message_size_limit 1\n")
     elif damage == "configuration":
         broker.path.write_text(broker.path.read_text() + "nonsense true\n")
-    else:
+    elif damage == "missing":
         (folder / "passwd").unlink()
     broker.reload()
     broker.wait_log("Reload failed: everything stays as it was")
