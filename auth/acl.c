@@ -21,6 +21,25 @@
  * that client may subscribe only to filters that lie wholly within one of these rules, and not wholly within
  * a "deny". So "#" can be refused while its parts are allowed.
  *
+ * And there are limits, each on a line of its own, before the "topic" lines of its section:
+ *
+ *   qos N               no PUBLISH or will above QoS N; what is subscribed is granted at most N
+ *   retain yes|no       no: no PUBLISH or will with RETAIN, nor the empty one that deletes
+ *   clientid PATTERN    } may be repeated: one of the section's must fit, or the client is not connected.
+ *   address CIDR        } PATTERN: * and ? and %u; CIDR: an address, ADDRESS/BITS, "unix" or "any"
+ *   tls required        no connection without TLS; or: tls optional
+ *
+ * In the section of a user they hold for that user. Before the first "user" line they hold for everybody,
+ * anonymous or not, whose own section says nothing of that kind: so a section can tighten what is general and
+ * loosen it. Our reasons:
+ *
+ *   - a limit behind a "topic" line of its section is refused: a file that was cut off could otherwise give
+ *     the topics without the limit. The general ones come before all rules, as patterns hold for everybody
+ *   - what one section says twice must agree
+ *   - a pattern with %u fits nobody who has no name; %u is compared as it is, whatever characters are in it
+ *   - :: and ::/0 hold no IPv4 address, but ::ffff:a.b.c.d is one, in the file and as the address of a client
+ *   - TLS is what this broker speaks itself; a Unix socket is none
+ *
  * What acl_load.c makes of it is one tree of topic levels, with the sections as the children of its root:
  *
  *   root -- mary ------- home -- mary -- #       read and write, line 3
@@ -30,7 +49,8 @@
  *
  * A topic is walked once from left to right, at each level to the child of that name, to "+", and to those
  * with %u or %c in them, whose text is put in as the walk comes by. All edges are in one hash table, so a
- * look-up costs the same in a file of ten rules and in one of a hundred thousand.
+ * look-up costs the same in a file of ten rules and in one of a hundred thousand. The limits hang on the
+ * section (acl_limits.c).
  */
 #include "auth/acl_rules.h"
 #include "broker/topic.h"
@@ -130,7 +150,7 @@ static bool dangerous(const struct principal *who)
     return strpbrk(who->client_id, "+#") || (who->user && strpbrk(who->user, "+#"));
 }
 
-static const struct rule *section_of(const struct acl *acl, const struct principal *who)
+const struct rule *acl_section(const struct acl *acl, const struct principal *who)
 {
     if (!who->user)
         return acl->anonymous;
@@ -164,8 +184,8 @@ static bool has(const struct rule *section, unsigned bits)
     return section && (section->below & bits);
 }
 
-struct acl_answer acl_ask(const struct acl *acl, const struct principal *who, enum acl_access access,
-                          struct slice topic)
+struct acl_answer acl_ask_section(const struct acl *acl, const struct rule *section,
+                                  const struct principal *who, enum acl_access access, struct slice topic)
 {
     static const enum right rights[] = {
         [ACL_READ] = RIGHT_READ, [ACL_WRITE] = RIGHT_WRITE, [ACL_SUBSCRIBE] = RIGHT_SUBSCRIBE};
@@ -176,7 +196,6 @@ struct acl_answer acl_ask(const struct acl *acl, const struct principal *who, en
     if (!who || !who->client_id || topic.n == 0)
         return answer;
 
-    const struct rule *section = section_of(acl, who);
     if (access == ACL_SUBSCRIBE && !has(section, BIT_SUBSCRIBE) && !has(acl->patterns, BIT_SUBSCRIBE)) {
         answer.allowed = true;
         return answer;
@@ -187,6 +206,12 @@ struct acl_answer acl_ask(const struct acl *acl, const struct principal *who, en
         says = section_says(acl->patterns, &walk, rights[access], &answer.line);
     answer.allowed = says > 0;
     return answer;
+}
+
+struct acl_answer acl_ask(const struct acl *acl, const struct principal *who, enum acl_access access,
+                          struct slice topic)
+{
+    return acl_ask_section(acl, acl && who ? acl_section(acl, who) : NULL, who, access, topic);
 }
 
 bool acl_allows(const struct acl *acl, const struct principal *who, enum acl_access access,
@@ -266,7 +291,7 @@ bool acl_reads_all(const struct acl *acl, const struct principal *who, struct sl
         return false;
     if (!acl)
         return true;
-    const struct rule *section = section_of(acl, who);
+    const struct rule *section = acl_section(acl, who);
     struct walk walk = walk_of(acl, who, filter);
     uint32_t line;
     int says = section_says(section, &walk, RIGHT_READ, &line);
@@ -283,7 +308,7 @@ bool acl_reads_some(const struct acl *acl, const struct principal *who, struct s
         return false;
     if (!acl)
         return true;
-    const struct rule *section = section_of(acl, who);
+    const struct rule *section = acl_section(acl, who);
     struct walk walk = walk_of(acl, who, filter);
     uint32_t line;
     if (section_says(section, &walk, RIGHT_READ, &line) < 0)
@@ -293,16 +318,37 @@ bool acl_reads_some(const struct acl *acl, const struct principal *who, struct s
             section_overlaps(acl->patterns, &walk, RIGHT_READ));
 }
 
+struct acl_answer acl_subscribes(const struct acl *acl, const struct principal *who, struct slice filter,
+                                 bool readable_only)
+{
+    struct acl_answer answer = acl_ask(acl, who, ACL_SUBSCRIBE, filter);
+    if (answer.allowed && readable_only && !acl_reads_some(acl, who, filter))
+        return (struct acl_answer){.reason = "nothing that it matches may be read"};
+    return answer;
+}
+
 bool acl_limits_subscribing(const struct acl *acl)
 {
     return acl && has((const struct rule *)acl->tree.root, BIT_SUBSCRIBE);
 }
 
+const char *acl_path(const struct acl *acl)
+{
+    return acl ? acl->path : NULL;
+}
+
 /* ---- references ---- */
+
+static void drop_limits(struct tree_node *node)
+{
+    limits_free(((struct rule *)node)->limits);
+}
 
 void acl_destroy(struct acl *acl)
 {
-    tree_destroy(&acl->tree, NULL);
+    tree_destroy(&acl->tree, drop_limits);
+    limits_free(acl->general);
+    free(acl->path);
     free(acl);
 }
 

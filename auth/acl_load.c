@@ -3,6 +3,7 @@
  *
  *   topic|pattern [read|write|readwrite|deny|subscribe] FILTER
  *   user NAME
+ *   qos|retain|clientid|address|tls VALUE
  *   # comment
  *
  * Words are parted by spaces only; FILTER and NAME may hold spaces. What mosquitto refuses is refused here,
@@ -169,8 +170,22 @@ static int not_a_rule(struct lines *lines, struct slice word, struct err *err)
     for (size_t i = 0; i < word.n && slip; i++)
         slip = (word.p[i] | 0x20) >= 'a' && (word.p[i] | 0x20) <= 'z';
     if (slip)
-        return lines_fail(lines, err, "\"%.*s\" is not topic, pattern or user", SLICE_ARG(word));
+        return lines_fail(lines, err, "\"%.*s\" is not topic, pattern, user or a limit", SLICE_ARG(word));
     return lines_fail(lines, err, "the line does not begin with topic, pattern or user");
+}
+
+/* Before the rules that they limit: where the file was cut off they must not be missing first. */
+static int load_limit(struct acl *acl, struct lines *lines, struct slice user, struct slice word,
+                      struct slice value, struct err *err)
+{
+    struct rule *section = user.n ? section_need(acl, user, false) : (struct rule *)acl->tree.root;
+    if (!section)
+        return lines_fail(lines, err, "out of memory");
+    if (section->below)
+        return lines_fail(lines, err, "%.*s must stand before the topics %s", SLICE_ARG(word),
+                          user.n ? "of its user" : "and patterns");
+    acl->limited = true;
+    return limits_load(user.n ? &section->limits : &acl->general, lines, word, value, err);
 }
 
 /* user: the name of the section that the line stands in, with room for a longest line; user_n its length. */
@@ -187,6 +202,8 @@ static int load_line(struct acl *acl, struct lines *lines, struct slice line, ui
         return 0;
     if (is(word, "topic") || is(word, "pattern"))
         return load_rule(acl, lines, slice_of(user, *user_n), is(word, "pattern"), rest, err);
+    if (limits_word(word))
+        return load_limit(acl, lines, slice_of(user, *user_n), word, lines_trim(rest), err);
     if (!is(word, "user"))
         return not_a_rule(lines, word, err);
     struct slice name = lines_trim(rest);
@@ -225,6 +242,12 @@ struct acl *acl_load(const char *path, struct err *err)
         return NULL;
     }
     acl->refs = 1;
+    acl->path = strdup(path);
+    if (!acl->path) {
+        acl_destroy(acl);
+        err_set(err, "%s: out of memory", path);
+        return NULL;
+    }
     struct lines *lines = lines_open(path, false, err);
     int rc = lines ? load(acl, lines, err) : -1;
     lines_close(lines);

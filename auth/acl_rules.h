@@ -5,6 +5,7 @@
 #ifndef BRAMBLE_AUTH_ACL_RULES_H
 #define BRAMBLE_AUTH_ACL_RULES_H
 
+#include "auth/acl_limits.h"
 #include "broker/acl.h"
 #include "broker/tree.h"
 
@@ -28,12 +29,16 @@ struct rule {
     struct rule *next_template; /* ...and their list */
     uint32_t lines[RIGHTS];     /* the first line that says so of the filter that ends here; 0: none does */
     unsigned below;             /* bits of the rights that stand here or anywhere below */
+    struct limits *limits;      /* of a user's section; owned */
 };
 
 struct acl {
     uint32_t refs;
     struct tree tree;
     struct rule *anonymous, *patterns; /* sections; those of users are children of the root; NULL: none */
+    struct limits *general;            /* of those whose section does not say; owned */
+    bool limited;                      /* there are limits at all */
+    char *path;                        /* of the file */
 };
 
 static inline struct slice rule_level(const struct rule *rule)
@@ -49,6 +54,12 @@ static inline bool acl_is_template(struct slice text)
             return true;
     return false;
 }
+
+/* The section of the client; NULL: there is none. */
+const struct rule *acl_section(const struct acl *acl, const struct principal *who);
+/* acl_ask() when the section is known. */
+struct acl_answer acl_ask_section(const struct acl *acl, const struct rule *section,
+                                  const struct principal *who, enum acl_access access, struct slice topic);
 
 /* Takes it all down, references or not. */
 void acl_destroy(struct acl *acl);

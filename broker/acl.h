@@ -34,9 +34,29 @@ bool acl_allows(const struct acl *acl, const struct principal *who, enum acl_acc
 struct acl_answer {
     bool allowed;
     uint32_t line;
+    const char *reason; /* static text, where a limit denies rather than a rule; or NULL */
 };
 struct acl_answer acl_ask(const struct acl *acl, const struct principal *who, enum acl_access access,
                           struct slice topic);
+
+/* Whether who may be connected: the limits clientid, address and tls. The line is that of the last one that
+ * concerned it, or of the one that it breaks (the first, of those that may be repeated). */
+struct acl_answer acl_admits(const struct acl *acl, const struct principal *who);
+/* A PUBLISH, a will or what is retained of it: the limits qos and retain, then ACL_WRITE. */
+struct acl_answer acl_publishes(const struct acl *acl, const struct principal *who, struct slice topic,
+                                uint8_t qos, bool retain);
+/* A SUBSCRIBE: ACL_SUBSCRIBE, and with readable_only whether it may ever match what may be read. At which
+ * QoS, says acl_most_qos(). */
+struct acl_answer acl_subscribes(const struct acl *acl, const struct principal *who, struct slice filter,
+                                 bool readable_only);
+/* The highest QoS that who may use, and the line that says so; 2 and 0: there is no limit. */
+struct acl_qos {
+    uint8_t most;
+    uint32_t line;
+};
+struct acl_qos acl_most_qos(const struct acl *acl, const struct principal *who);
+/* The file it was read from; NULL for NULL. */
+const char *acl_path(const struct acl *acl);
 
 /* Whether all topics that the filter matches may be read, as far as can be said without looking for long:
  * false says nothing. */
