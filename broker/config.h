@@ -98,6 +98,7 @@ struct config {
     bool upgrade_outgoing_qos;
     bool retain_available;
     bool check_retain_source;
+    bool acl_refuse_unreadable;           /* own: a filter under which nothing may be read is refused */
     char *clientid_prefixes;              /* only client ids that begin with this may connect; NULL: all */
     int64_t persistent_client_expiration; /* seconds, 0: never */
     bool set_tcp_nodelay;

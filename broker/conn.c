@@ -103,6 +103,7 @@ void conn_free(struct conn *conn)
     conn_greeted(conn);
     principal_unref(conn->who);
     msg_unref(conn->will);
+    publish_forget(conn);
     free(conn);
 }
 
@@ -112,11 +113,15 @@ static void publish_will(struct conn *conn)
     conn->will = NULL;
     if (will && !conn->disconnecting) {
         /* The right to publish is asked for when it is used, not when CONNECT stored the will. */
-        if (router_may(conn->broker, will->from, ACL_WRITE, msg_topic(will))) {
+        struct slice topic = msg_topic(will);
+        struct acl_answer answer =
+            router_may_publish(conn->broker, will->from, topic, will->qos, will->retain);
+        if (answer.allowed) {
             router_publish_now(conn->broker, will);
         } else {
+            router_denied(conn->broker, DECIDED_PUBLISH, will->from, topic, will->qos, answer);
             log_write(LOG_T_NOTICE, "Denied the will of client %s on '%.*s'.", conn_name(conn),
-                      SLICE_ARG(msg_topic(will)));
+                      SLICE_ARG(topic));
         }
     }
     msg_unref(will); /* [MQTT-3.1.2-10] */

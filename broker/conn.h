@@ -41,7 +41,8 @@ struct conn {
     struct timer timer; /* handshake and CONNECT deadline, then keep alive */
     struct msg *will;   /* published when it ends without DISCONNECT [MQTT-3.1.2-8]; a reference */
     struct outq out;
-    struct asking *asking; /* a SUBSCRIBE or UNSUBSCRIBE that takes more than a turn (on_subscribe.c) */
+    struct published *published; /* the last PUBLISH that the ACL allowed (on_publish.c) */
+    struct asking *asking;       /* a SUBSCRIBE or UNSUBSCRIBE that takes more than a turn (on_subscribe.c) */
 
     uint8_t *input; /* what was read and not parsed yet, NULL: nothing */
     uint32_t input_at, input_size;

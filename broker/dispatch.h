@@ -22,6 +22,8 @@ void on_connect(struct conn *conn, uint8_t flags, struct slice body);
 void on_disconnect(struct conn *conn, uint8_t flags, struct slice body);
 /* on_publish.c [3.3] to [3.7] */
 void on_publish(struct conn *conn, uint8_t flags, struct slice body, struct msg *block);
+/* The connection goes: what is remembered of its last PUBLISH. */
+void publish_forget(struct conn *conn);
 void on_ack(struct conn *conn, uint8_t type, uint8_t flags, struct slice body);
 /* on_subscribe.c [3.8], [3.10] */
 void on_subscribe(struct conn *conn, uint8_t flags, struct slice body);

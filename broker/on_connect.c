@@ -178,8 +178,11 @@ static bool clients_full(struct broker *broker, const char *client_id)
 static void login_done(struct conn *conn)
 {
     bool by_user = conn_door(conn)->config->use_username_as_clientid;
+    struct acl_answer admitted;
     if (by_user && !name_by_user(conn)) {
         refuse(conn, CONNACK_REFUSED, "use_username_as_clientid needs a user name");
+    } else if (!(admitted = acl_admits(conn_door(conn)->acl, conn->who)).allowed) {
+        refuse(conn, CONNACK_REFUSED, admitted.reason);
     } else if (clients_full(conn->broker, conn->who->client_id)) {
         refuse(conn, CONNACK_UNAVAILABLE, "global_max_clients is reached");
     } else if (broker_memory_full(conn->broker, 0, MEMORY_TO_KEEP) &&

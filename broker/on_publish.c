@@ -15,8 +15,22 @@
  */
 #include "broker/dispatch.h"
 #include "broker/log.h"
+#include "broker/mem.h"
 #include "broker/router.h"
 #include "broker/topic.h"
+#include <stdlib.h>
+
+enum { REMEMBERED = 120 }; /* longest topic */
+
+/* The last PUBLISH that the ACL allowed to a connection: most clients publish to the same topic again. It
+ * counts as long as session->rights is what it was, for this QoS and lower ones, with RETAIN if it had it. */
+struct published {
+    uint32_t rights;
+    uint8_t qos;
+    bool retain;
+    uint8_t size;
+    uint8_t topic[REMEMBERED];
+};
 
 /* Rules of the standard and of the listener that end the connection. */
 static const char *forbidden(const struct conn *conn, const struct packet_publish *publish)
@@ -55,6 +69,62 @@ static bool stays(const struct broker *broker, const struct msg *msg)
     return msg->retain && msg->payload_size > 0 && !retain_has(broker->retain, msg_topic(msg));
 }
 
+static bool same_again(const struct conn *conn, const struct msg *msg)
+{
+    const struct published *last = conn->published;
+    return last && last->rights == conn->session->rights && msg->qos <= last->qos &&
+           msg->retain <= last->retain && slice_eq(msg_topic(msg), slice_of(last->topic, last->size));
+}
+
+static void remember(struct conn *conn, const struct msg *msg)
+{
+    struct slice topic = msg_topic(msg);
+    if (topic.n > REMEMBERED || !conn_door(conn)->acl) {
+        return;
+    }
+    if (!conn->published) {
+        conn->published = malloc(sizeof *conn->published);
+        if (!conn->published) {
+            return; /* it is asked for again */
+        }
+        mem_hold(sizeof *conn->published);
+    }
+    struct published *last = conn->published;
+    last->rights = conn->session->rights;
+    last->qos = msg->qos;
+    last->retain = msg->retain;
+    last->size = (uint8_t)topic.n;
+    memcpy(last->topic, topic.p, topic.n);
+}
+
+void publish_forget(struct conn *conn)
+{
+    if (conn->published) {
+        mem_drop(sizeof *conn->published);
+        free(conn->published);
+        conn->published = NULL;
+    }
+}
+
+static bool may_publish(struct conn *conn, const struct msg *msg)
+{
+    struct broker *broker = conn->broker;
+    struct slice topic = msg_topic(msg);
+    if (same_again(conn, msg)) {
+        return true;
+    }
+    struct acl_answer answer = router_may_publish(broker, conn->who, topic, msg->qos, msg->retain);
+    if (answer.allowed) {
+        remember(conn, msg);
+        return true;
+    }
+    broker->counters.publish_denied++;
+    log_write(LOG_T_DEBUG, "Denied PUBLISH from %s (q%d, '%.*s', %u bytes).", conn_name(conn), msg->qos,
+              SLICE_ARG(topic), msg->payload_size);
+    router_denied(broker, DECIDED_PUBLISH, conn->who, topic, msg->qos, answer);
+    return false;
+}
+
 /* The message to route; NULL when it is dropped by a rule (it is acknowledged all the same [MQTT-3.3.5-2])
  * or, with the connection ended, for want of memory. */
 static struct msg *make_message(struct conn *conn, const struct packet_publish *publish, struct msg *block)
@@ -83,10 +153,7 @@ static struct msg *make_message(struct conn *conn, const struct packet_publish *
         conn_fail(conn, "out of memory for a message, or its topic with mount_point is too long");
         return NULL;
     }
-    if (!router_may(broker, conn->who, ACL_WRITE, msg_topic(msg))) {
-        broker->counters.publish_denied++;
-        log_write(LOG_T_DEBUG, "Denied PUBLISH from %s (q%d, '%.*s', %u bytes).", conn_name(conn),
-                  publish->qos, SLICE_ARG(msg_topic(msg)), msg->payload_size);
+    if (!may_publish(conn, msg)) {
         msg_unref(msg);
         return NULL;
     }

@@ -105,7 +105,10 @@ static uint8_t subscribe_one(struct conn *conn, struct asking *asking, struct sl
     if (!whole.p) {
         return deny(asking, TOO_LONG, filter);
     }
-    if (!router_may(broker, conn->who, ACL_SUBSCRIBE, whole)) {
+    uint8_t wanted = qos;
+    struct acl_answer answer = router_may_subscribe(broker, conn->who, whole, &qos);
+    if (!answer.allowed) {
+        router_denied(broker, DECIDED_SUBSCRIBE, conn->who, whole, wanted, answer);
         return deny(asking, NO_RIGHT, filter);
     }
     if (broker_memory_full(broker, whole.n, MEMORY_TO_KEEP) &&

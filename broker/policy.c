@@ -109,6 +109,19 @@ static void forget_will(struct conn *conn)
     }
 }
 
+/* Whoever breaks a limit of the ACL on who may be connected. */
+static void check_admitted(struct broker *broker, struct conn *conn)
+{
+    if (conn->state != CONN_UP) {
+        return; /* who is not yet, is asked before it will be */
+    }
+    struct acl_answer answer = acl_admits(conn_door(conn)->acl, conn->who);
+    if (!answer.allowed) {
+        router_denied(broker, DECIDED_REVOKED, conn->who, slice_of(NULL, 0), 0, answer);
+        conn_fail(conn, "%s", answer.reason);
+    }
+}
+
 /* A right ends with its reason: who logged in with a password that is no longer the user's is disconnected.
  */
 static void check_conn(void *arg, struct conn *conn)
@@ -120,6 +133,7 @@ static void check_conn(void *arg, struct conn *conn)
     }
     enum standing now = standing(&swap->before[conn->who->listener], conn_door(conn), conn->who);
     if (now == STANDS) {
+        check_admitted(swap->broker, conn);
         return;
     }
     if (now == GONE) {
@@ -186,30 +200,35 @@ void policy_changed(struct broker *broker, const struct policy_before *before)
 struct subscriber {
     struct broker *broker;
     const struct session *session;
-    bool any; /* has ended */
+    bool any; /* has ended, or is lower now */
 };
 
 static bool may_subscribe_no_more(void *arg, struct slice filter, uint8_t qos)
 {
     struct subscriber *subscriber = arg;
     const struct session *session = subscriber->session;
-    (void)qos;
-    if (router_may(subscriber->broker, session->who, ACL_SUBSCRIBE, filter)) {
+    struct acl_answer answer = router_may_subscribe(subscriber->broker, session->who, filter, &qos);
+    if (answer.allowed) {
         return false;
     }
     subscriber->any = true;
     log_write(LOG_T_NOTICE, "The subscription of %s to '%.*s' has ended: it is no longer allowed.",
               session->client_id, SLICE_ARG(filter));
-    revoked(subscriber->broker, session->who, filter, "the subscription is no longer allowed");
+    router_denied(subscriber->broker, DECIDED_REVOKED, session->who, filter, qos, answer);
     return true;
 }
 
+/* Those that are no longer allowed end; those above the QoS that the ACL allows come down to it. */
 bool policy_check_subscriptions(struct broker *broker, struct session *session)
 {
     const struct door *door = session->gone ? NULL : broker_door(broker, session->who);
     struct subscriber subscriber = {broker, session, false};
     session->subs_policy = broker->sessions.policy;
-    if (door && acl_limits_subscribing(door->acl)) {
+    if (!door) {
+        return false;
+    }
+    subscriber.any = subs_lower(session, acl_most_qos(door->acl, session->who).most);
+    if (acl_limits_subscribing(door->acl) || broker->config->acl_refuse_unreadable) {
         broker->turn_visits += VISIT_COST * (size_t)session->sub_count;
         subs_sweep(broker->subs, session, may_subscribe_no_more, &subscriber);
     }

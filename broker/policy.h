@@ -40,7 +40,7 @@ bool policy_knows(const struct broker *broker, const struct principal *who);
 bool policy_check_subscriptions(struct broker *broker, struct session *session);
 void policy_check_session(struct broker *broker, struct session *session);
 
-/* Ends subscriptions that are no longer allowed. True when some were: matches found before are worth nothing
+/* Ends or lowers subscriptions as the rules say now. True when it did: matches found before are worth nothing
  * then. */
 static inline bool policy_subscriptions(struct broker *broker, struct session *session)
 {

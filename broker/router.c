@@ -11,6 +11,8 @@ static bool nothing_to_ask(const struct door *door, enum acl_access access, stru
     return !door || (!door->acl && access == ACL_READ && topic.p[0] != '$');
 }
 
+static const char kept_reason[] = "it is the topic of the access log";
+
 static bool is_access_log(const struct broker *broker, struct slice topic)
 {
     return slice_eq(topic, broker->decisions.topic);
@@ -33,6 +35,46 @@ bool router_may(const struct broker *broker, const struct principal *who, enum a
     const struct door *door = broker_door(broker, who);
     return !is_kept_from(broker, who, access, topic) &&
            (nothing_to_ask(door, access, topic) || acl_allows(door->acl, who, access, topic));
+}
+
+struct acl_answer router_may_publish(const struct broker *broker, const struct principal *who,
+                                     struct slice topic, uint8_t qos, bool retain)
+{
+    const struct door *door = broker_door(broker, who);
+    if (is_kept_from(broker, who, ACL_WRITE, topic)) {
+        return (struct acl_answer){.reason = kept_reason};
+    }
+    return door ? acl_publishes(door->acl, who, topic, qos, retain) : (struct acl_answer){.allowed = true};
+}
+
+struct acl_answer router_may_subscribe(const struct broker *broker, const struct principal *who,
+                                       struct slice filter, uint8_t *qos)
+{
+    const struct door *door = broker_door(broker, who);
+    if (!door) {
+        return (struct acl_answer){.allowed = true};
+    }
+    if (is_kept_from(broker, who, ACL_SUBSCRIBE, filter)) {
+        return (struct acl_answer){.reason = kept_reason};
+    }
+    uint8_t most = acl_most_qos(door->acl, who).most;
+    *qos = *qos > most ? most : *qos;
+    return acl_subscribes(door->acl, who, filter, broker->config->acl_refuse_unreadable);
+}
+
+void router_denied(const struct broker *broker, enum decision_kind kind, const struct principal *who,
+                   struct slice topic, uint8_t qos, struct acl_answer answer)
+{
+    const struct door *door = broker_door(broker, who);
+    broker_decided(broker, &(struct decision){.kind = kind,
+                                              .who = who,
+                                              .topic = topic,
+                                              .qos = qos,
+                                              .reason = answer.reason ? answer.reason
+                                                        : answer.line ? "a rule of the ACL denies it"
+                                                                      : "no rule of the ACL allows it",
+                                              .file = answer.line && door ? acl_path(door->acl) : NULL,
+                                              .line = answer.line});
 }
 
 /* Asked once for a subscription rather than for each message, where everything that it matches may be read.
@@ -133,7 +175,8 @@ static void send_retained(void *arg, struct msg *msg)
         return;
     }
     if (broker->config->check_retain_source &&
-        (!policy_knows(broker, msg->from) || !router_may(broker, msg->from, ACL_WRITE, topic))) {
+        (!policy_knows(broker, msg->from) ||
+         !router_may_publish(broker, msg->from, topic, msg->qos, true).allowed)) {
         return;
     }
     session_offer(&broker->sessions, walk->session, msg, walk->qos, true, NULL);

@@ -25,4 +25,15 @@ void router_send_retained(struct broker *broker, struct session *session, struct
 bool router_may(const struct broker *broker, const struct principal *who, enum acl_access access,
                 struct slice topic);
 
+/* The same for a PUBLISH, a will or a retained message, and for a SUBSCRIBE, with what limits them, and the
+ * line that decided. *qos is lowered to what who may have. */
+struct acl_answer router_may_publish(const struct broker *broker, const struct principal *who,
+                                     struct slice topic, uint8_t qos, bool retain);
+struct acl_answer router_may_subscribe(const struct broker *broker, const struct principal *who,
+                                       struct slice filter, uint8_t *qos);
+
+/* Tells whoever listens what the ACL has denied to who (decision.h). */
+void router_denied(const struct broker *broker, enum decision_kind kind, const struct principal *who,
+                   struct slice topic, uint8_t qos, struct acl_answer answer);
+
 #endif

@@ -353,3 +353,14 @@ void subs_sweep(struct subs *subs, struct session *session,
         }
     }
 }
+
+bool subs_lower(struct session *session, uint8_t qos)
+{
+    bool any = false;
+    for (uint32_t i = 0; qos < 2 && i < session->sub_count; i++) {
+        struct slot *slot = &session->subs[i]->node->slots[session->subs[i]->place];
+        any |= slot->qos > qos;
+        slot->qos = slot->qos > qos ? qos : slot->qos;
+    }
+    return any;
+}

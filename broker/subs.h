@@ -59,6 +59,9 @@ size_t subs_filter(const struct sub *sub, uint8_t *buf, size_t size);
 void subs_sweep(struct subs *subs, struct session *session,
                 bool (*drop)(void *arg, struct slice filter, uint8_t qos), void *arg);
 
+/* Those of the session above that QoS come down to it. Whether there were any. */
+bool subs_lower(struct session *session, uint8_t qos);
+
 size_t subs_count(const struct subs *subs);
 
 #endif

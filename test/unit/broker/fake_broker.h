@@ -328,6 +328,54 @@ static inline void client_forget(struct client *c)
     rig.client_count--;
 }
 
+/* The last decision that the broker spoke of, and how many there were; who comes and goes does not count. */
+static struct {
+    int count;
+    enum decision_kind kind;
+    bool allowed;
+    uint8_t qos;
+    uint32_t line;
+    char topic[32], reason[80], client[32];
+    bool file;
+} decided;
+
+static inline void note_decision(void *unused, const struct decision *d)
+{
+    (void)unused;
+    if (d->kind == DECIDED_CONNECT || d->kind == DECIDED_DISCONNECT) {
+        return;
+    }
+    decided.count++;
+    decided.kind = d->kind;
+    decided.allowed = d->allowed;
+    decided.qos = d->qos;
+    decided.line = d->line;
+    decided.file = d->file != NULL;
+    snprintf(decided.topic, sizeof decided.topic, "%.*s", SLICE_ARG(d->topic));
+    snprintf(decided.reason, sizeof decided.reason, "%s", d->reason);
+    snprintf(decided.client, sizeof decided.client, "%s", d->who->client_id);
+}
+
+static inline void listen_to_decisions(void)
+{
+    memset(&decided, 0, sizeof decided);
+    rig.broker.decisions = (struct decision_listener){.fn = note_decision};
+}
+
+/* count: of all so far. file and line stand together. */
+static inline void expect_denied(int count, enum decision_kind kind, const char *topic, uint8_t qos,
+                                 uint32_t line, const char *reason)
+{
+    assert_int_equal(decided.count, count);
+    assert_int_equal(decided.kind, kind);
+    assert_false(decided.allowed);
+    assert_string_equal(decided.topic, topic);
+    assert_int_equal(decided.qos, qos);
+    assert_int_equal(decided.line, line);
+    assert_int_equal(decided.file, line != 0);
+    assert_string_equal(decided.reason, reason);
+}
+
 /* An ACL from text. */
 static inline void use_acl(const char *text)
 {

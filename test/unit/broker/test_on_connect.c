@@ -409,6 +409,39 @@ static void a_disconnect_removes_the_will(void **unused)
     SEND(c, "\xE1\0"); /* that is no DISCONNECT [MQTT-3.14.1-1] */
     settle();
     EXPECT(watch, "\x30\x07\0\1wgone");
+    listen_to_decisions();
+    use_acl("retain no\ntopic readwrite #\n");
+    c = CONNECT(WILL("\x26"));
+    expect_connack(c, 0, 0);
+    client_drop(c);
+    EXPECT(watch, "");
+    assert_int_equal(retain_count(rig.broker.retain), 0);
+    expect_denied(1, DECIDED_PUBLISH, "w", 0, 1, "the ACL allows it no retained messages");
+    use_acl("qos 0\ntopic readwrite #\n");
+    c = CONNECT(WILL("\x0E"));
+    expect_connack(c, 0, 0);
+    client_drop(c);
+    EXPECT(watch, "");
+    expect_denied(2, DECIDED_PUBLISH, "w", 1, 1, "its QoS is higher than the ACL allows");
+}
+
+/* Also by the client id that use_username_as_clientid gives it. */
+static void the_acl_admits_it(void **unused)
+{
+    (void)unused;
+    use_acl("clientid a\nclientid u\n");
+    expect_connack(CONNECT(V4 "\2\0\x3C\0\1a"), 0, 0);
+    expect_connack(CONNECT(V4 "\2\0\x3C\0\1b"), 0, CONNACK_REFUSED);
+    assert_null(session_find(&rig.broker.sessions, "b"));
+    rig.listener.use_username_as_clientid = true;
+    expect_connack(CONNECT(V4 "\x82\0\x3C\0\1b\0\1u"), 0, 0);
+    expect_connack(CONNECT(V4 "\x82\0\x3C\0\1a\0\1v"), 0, CONNACK_REFUSED);
+    rig.listener.use_username_as_clientid = false;
+    use_acl("tls required\n");
+    struct client *c = CONNECT(V4 "\2\0\x3C\0\1a");
+    expect_connack(c, 0, CONNACK_REFUSED);
+    assert_int_equal(rig.broker.counters.connects_refused, 3);
+    assert_int_equal(rig.broker.counters.logins_failed, 0);
 }
 
 static void a_refused_client_has_no_will(void **unused)
@@ -520,6 +553,7 @@ int main(void)
         T(a_retained_will_stays),
         T(a_will_may_ask_for_too_much),
         T(a_will_needs_the_right_to_publish),
+        T(the_acl_admits_it),
         T(a_will_is_mounted_like_everything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -186,6 +186,89 @@ static void what_is_denied_is_dropped(void **unused)
     assert_int_equal(retain_count(rig.broker.retain), 0);
 }
 
+static void limits_of_the_acl_hold_for_each(void **unused)
+{
+    (void)unused;
+    use_acl("qos 1\nretain no\ntopic readwrite #\n");
+    struct client *from = client_up("from", true), *to = client_up("to", true);
+    subscribe(to, "t", 1);
+    /* each lower one first: what was allowed must not let the next one through */
+    SEND(from, "\x32\x06\0\1t\0\1x\x34\x06\0\1t\0\2x\x33\x06\0\1t\0\3x\x31\x03\0\1t\x30\x04\0\1ty");
+    settle();
+    EXPECT(from, "\x40\2\0\1\x50\2\0\2\x40\2\0\3");
+    EXPECT(to, "\x32\x06\0\1t\0\1x\x30\x04\0\1ty");
+    assert_int_equal(rig.broker.counters.publish_denied, 3);
+    assert_int_equal(retain_count(rig.broker.retain), 0);
+}
+
+static void what_is_denied_is_told(void **unused)
+{
+    (void)unused;
+    use_acl("qos 1\nretain no\ntopic write t\ntopic deny d\n");
+    listen_to_decisions();
+    struct client *from = client_up("from", true);
+    send_publish(from, 2, "d", 1, 1);
+    settle();
+    expect_denied(1, DECIDED_PUBLISH, "d", 1, 4, "a rule of the ACL denies it");
+    assert_string_equal(decided.client, "from");
+    send_publish(from, 0, "x", 0, 1);
+    settle();
+    expect_denied(2, DECIDED_PUBLISH, "x", 0, 0, "no rule of the ACL allows it");
+    send_publish(from, 4, "t", 2, 1);
+    settle();
+    expect_denied(3, DECIDED_PUBLISH, "t", 2, 1, "its QoS is higher than the ACL allows");
+    send_publish(from, 1, "t", 0, 1);
+    settle();
+    expect_denied(4, DECIDED_PUBLISH, "t", 0, 2, "the ACL allows it no retained messages");
+    send_publish(from, 0, "t", 0, 1);
+    settle();
+    assert_int_equal(decided.count, 4);
+}
+
+/* The last answer stands with the rights of the session, for the same topic, QoS and RETAIN; not longer. */
+static void the_last_right_to_publish_is_remembered(void **unused)
+{
+    (void)unused;
+    char topic[200] = "";
+    memset(topic, 'x', 150);
+    use_acl("topic write #\n");
+    size_t before = mem_held();
+    struct client *from = client_up("from", true);
+    send_publish(from, 0, topic, 0, 1); /* too long to be remembered */
+    send_publish(from, 3, "t", 1, 1);
+    settle();
+    use_acl("topic read t\n"); /* as nobody does it: session->rights stays what it was */
+    send_publish(from, 1, "t", 0, 1);
+    send_publish(from, 0, "t", 0, 1);
+    settle();
+    assert_int_equal(rig.broker.counters.publish_denied, 0);
+    send_publish(from, 0, "T", 0, 1);
+    send_publish(from, 0, "tt", 0, 1);
+    send_publish(from, 0, topic, 0, 1);
+    send_publish(from, 4, "t", 2, 1); /* a higher QoS */
+    settle();
+    assert_int_equal(rig.broker.counters.publish_denied, 4);
+    session_rights_changed(from->conn->session);
+    send_publish(from, 0, "t", 0, 1);
+    settle();
+    assert_int_equal(rig.broker.counters.publish_denied, 5);
+    use_acl("topic write t\n");
+    send_publish(from, 0, "t", 0, 1);
+    settle();
+    use_acl("topic read t\n");
+    send_publish(from, 1, "t", 0, 0); /* RETAIN was not asked for */
+    settle();
+    assert_int_equal(rig.broker.counters.publish_denied, 6);
+    assert_int_equal(retain_count(rig.broker.retain), 1);
+    use_acl("topic write t\n");
+    send_publish(from, 1, "t", 0, 0);
+    settle();
+    assert_int_equal(retain_count(rig.broker.retain), 0);
+    client_drop(from);
+    settle();
+    assert_int_equal(mem_held(), before);
+}
+
 static void nobody_publishes_for_the_broker(void **unused)
 {
     (void)unused;
@@ -534,6 +617,9 @@ int main(void)
         T(some_publishes_end_it),
         T(what_is_too_large_is_dropped),
         T(what_is_denied_is_dropped),
+        T(limits_of_the_acl_hold_for_each),
+        T(what_is_denied_is_told),
+        T(the_last_right_to_publish_is_remembered),
         T(nobody_publishes_for_the_broker),
         T(memory_is_limited),
         T(a_large_message_beyond_memory_is_not_read),

@@ -49,6 +49,29 @@ static void quality_is_granted_up_to_max_qos(void **unused)
     EXPECT(c, "\x90\x05\0\1\0\1\1");
 }
 
+/* The QoS of a limit is granted, and filters under which nothing is readable are refused where that is asked
+ * for. */
+static void limits_of_the_acl_hold_for_subscriptions(void **unused)
+{
+    (void)unused;
+    use_acl("qos 1\ntopic read a/#\ntopic subscribe +\ntopic subscribe a/#\ntopic deny x\n");
+    listen_to_decisions();
+    struct client *c = client_up("c", true);
+    SEND(c, "\x82\x0E\0\1\0\1a\0\0\1b\2\0\1x\1");
+    settle();
+    EXPECT(c, "\x90\x05\0\1\0\1\x80");
+    expect_denied(1, DECIDED_SUBSCRIBE, "x", 1, 5, "a rule of the ACL denies it");
+    SEND(c, "\x82\x08\0\2\0\3b/#\2");
+    settle();
+    EXPECT(c, "\x90\x03\0\2\x80");
+    expect_denied(2, DECIDED_SUBSCRIBE, "b/#", 2, 0, "no rule of the ACL allows it"); /* the QoS asked for */
+    rig.config.acl_refuse_unreadable = true;
+    SEND(c, "\x82\x0E\0\3\0\1a\2\0\1b\1\0\1+\1");
+    settle();
+    EXPECT(c, "\x90\x05\0\3\1\x80\1");
+    expect_denied(3, DECIDED_SUBSCRIBE, "b", 1, 0, "nothing that it matches may be read");
+}
+
 static void rights_count_when_a_message_is_sent(void **unused)
 {
     (void)unused;
@@ -452,6 +475,10 @@ static void the_right_of_the_publisher_counts_too(void **unused)
     SEND(c, "\x82\x06\0\1\0\1t\0");
     settle();
     EXPECT(c, "\x90\x03\0\1\0");
+    use_acl("retain no\ntopic readwrite t\n"); /* and with RETAIN */
+    SEND(c, "\x82\x06\0\1\0\1t\0");
+    settle();
+    EXPECT(c, "\x90\x03\0\1\0");
 }
 
 /* How many PUBLISH packets with RETAIN came; all must have it. */
@@ -829,6 +856,7 @@ int main(void)
         T(the_same_filter_replaces),
         T(overlapping_filters_deliver_once_at_the_highest_qos),
         T(quality_is_granted_up_to_max_qos),
+        T(limits_of_the_acl_hold_for_subscriptions),
         T(rights_count_when_a_message_is_sent),
         T(too_deep_filters_end_it),
         T(unsubscribing_ends_delivery),

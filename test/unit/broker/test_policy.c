@@ -12,31 +12,10 @@
 /* policy.c's WALK_VISITS: sessions and messages looked at in one turn. */
 enum { WALK_MOST = 5000 };
 
-static struct {
-    int count;
-    enum decision_kind kind;
-    char who[32], topic[32], reason[80];
-} decided;
-
-static void note(void *arg, const struct decision *d)
-{
-    (void)arg;
-    if (d->kind != DECIDED_REVOKED && d->kind != DECIDED_PUBLISH) {
-        return;
-    }
-    assert_false(d->allowed);
-    decided.count++;
-    decided.kind = d->kind;
-    snprintf(decided.who, sizeof decided.who, "%s", d->who->client_id);
-    snprintf(decided.topic, sizeof decided.topic, "%.*s", SLICE_ARG(d->topic));
-    snprintf(decided.reason, sizeof decided.reason, "%s", d->reason);
-}
-
 static int policy_setup(void **unused)
 {
     int result = setup(unused);
-    memset(&decided, 0, sizeof decided);
-    rig.broker.decisions.fn = note;
+    listen_to_decisions();
     use_acl("topic readwrite #\n");
     return result;
 }
@@ -128,7 +107,7 @@ static void the_work_of_a_turn_is_bounded(void **unused)
     assert_int_equal(rig.broker.sessions.dropped, 0);
     assert_int_equal(decided.count, SESSIONS); /* one for each, not one for each message */
     assert_int_equal(decided.kind, DECIDED_REVOKED);
-    assert_string_equal(decided.who, "s299");
+    assert_string_equal(decided.client, "s299");
     assert_string_equal(decided.topic, "");
     assert_non_null(strstr(decided.reason, "50 "));
 }

@@ -516,6 +516,81 @@ static void a_great_many_sessions_end_bit_by_bit(void **unused)
     assert_int_equal(rig.broker.counters.sessions_revoked, 100);
 }
 
+static void who_is_no_longer_admitted_is_disconnected(void **unused)
+{
+    (void)unused;
+    rig.security.acl_file = f.acl;
+    use();
+    listen_to_decisions();
+    struct client *alice = login("a", "alice"), *bob = login("b", "bob");
+    struct client *stranger = client_open(); /* has shown nothing yet */
+    settle();
+    write_file(f.acl, "user alice\nclientid a\ntopic readwrite #\nuser bob\nclientid a\n");
+    use();
+    settle();
+    assert_false(alice->t.closed || stranger->t.closed);
+    assert_true(bob->t.closed);
+    expect_denied(1, DECIDED_REVOKED, "", 0, 5, "the ACL does not admit it with its client id");
+    assert_string_equal(decided.client, "b");
+}
+
+static void subscriptions_come_down_to_the_qos_that_is_allowed(void **unused)
+{
+    (void)unused;
+    rig.security.acl_file = f.acl;
+    use();
+    struct client *alice = login("a", "alice"), *bob = login("b", "bob");
+    subscribe(bob, "t", 1);
+    subscribe(bob, "u", 0);
+    write_file(f.acl, "user alice\ntopic readwrite #\nuser bob\nqos 0\ntopic readwrite #\n");
+    use();
+    send_publish(alice, 2, "t", 1, 1);
+    send_publish(alice, 2, "u", 2, 1);
+    settle();
+    EXPECT(bob, "\x30\4\0\1t\0\x30\4\0\1u\0");
+    assert_int_equal(rig.broker.counters.publish_denied, 0);
+    send_publish(bob, 0, "v", 0, 1);
+    send_publish(bob, 2, "v", 1, 1);
+    settle();
+    assert_int_equal(rig.broker.counters.publish_denied, 1);
+}
+
+static void subscriptions_under_which_nothing_is_readable_end(void **unused)
+{
+    (void)unused;
+    rig.security.acl_file = f.acl;
+    use();
+    listen_to_decisions();
+    struct client *bob = login("b", "bob");
+    subscribe(bob, "public/x", 1);
+    subscribe(bob, "secret/#", 2);
+    write_file(f.acl, "user bob\ntopic read public/#\n");
+    use();
+    assert_int_equal(bob->conn->session->sub_count, 2);
+    rig.config.acl_refuse_unreadable = true;
+    use();
+    settle();
+    assert_int_equal(bob->conn->session->sub_count, 1);
+    assert_true(subs_has(rig.broker.subs, bob->conn->session, slice_str("public/x")));
+    expect_denied(1, DECIDED_REVOKED, "secret/#", 2, 0, "nothing that it matches may be read");
+}
+
+/* What was remembered of its right to publish counts no more. */
+static void a_right_to_publish_ends_with_a_reload(void **unused)
+{
+    (void)unused;
+    rig.security.acl_file = f.acl;
+    use();
+    struct client *bob = login("b", "bob");
+    send_publish(bob, 0, "t", 0, 1);
+    settle();
+    write_file(f.acl, "user bob\ntopic read #\n");
+    use();
+    send_publish(bob, 0, "t", 0, 1);
+    settle();
+    assert_int_equal(rig.broker.counters.publish_denied, 1);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, wire_setup, wire_teardown)
@@ -529,6 +604,10 @@ int main(void)
         T(a_password_file_that_goes_takes_its_users_along),
         T(names_of_certificates_are_no_matter_of_passwords),
         T(what_may_no_longer_be_read_is_not_sent),
+        T(who_is_no_longer_admitted_is_disconnected),
+        T(subscriptions_come_down_to_the_qos_that_is_allowed),
+        T(subscriptions_under_which_nothing_is_readable_end),
+        T(a_right_to_publish_ends_with_a_reload),
         T(a_removed_user_leaves_nothing),
         T(a_changed_password_keeps_the_session),
         T(another_password_file_has_other_users),

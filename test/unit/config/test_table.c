@@ -14,6 +14,7 @@
 static const char *const manual[] = {
     "accept_protocol_versions",
     "acl_file",
+    "acl_refuse_unreadable",
     "address",
     "addresses",
     "allow_anonymous",
@@ -231,6 +232,7 @@ static void defaults_of_general_options(void **state)
     assert_false(c->upgrade_outgoing_qos);
     assert_true(c->retain_available);
     assert_true(c->check_retain_source);
+    assert_false(c->acl_refuse_unreadable);
     assert_null(c->clientid_prefixes);
     assert_int_equal(c->persistent_client_expiration, 0);
     assert_false(c->set_tcp_nodelay);
