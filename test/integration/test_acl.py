@@ -2,7 +2,9 @@
 
 import pytest
 
-from rawmqtt import NOT_AUTHORISED, PUBACK, PUBLISH, PUBREC, SUBACK, Will, publish, subscribe
+import streams
+from bramble import LISTENER
+from rawmqtt import ACCEPTED, NOT_AUTHORISED, PUBACK, PUBLISH, PUBREC, SUBACK, Client, Will, publish, subscribe
 
 RULES = """
 topic read public/#
@@ -178,3 +180,175 @@ def test_subscribe_rules(start):
     client.expect_message("a/1/x", "x", qos=1)
     client.expect_message("own/c/x", "x", qos=1)
     client.expect_nothing()
+
+
+# ---- limits
+
+LIMITED = "acl_file {dir}/acl\nallow_anonymous true\n"
+WATCHER = "user watcher\nretain yes\nqos 2\ntls optional\naddress any\nclientid *\ntopic readwrite #\n"
+
+
+def limited(start, limits, config=LIMITED, **options):
+    """The limits are everybody's; the watcher's own section takes them away again."""
+    return start(config, files={"acl": limits + "pattern readwrite t/#\n" + WATCHER}, **options)
+
+
+def watch(broker):
+    watcher = broker.connect("watcher", user="watcher")
+    watcher.subscribe(("t/#", 2))
+    return watcher
+
+
+def test_limit_of_qos(start):
+    broker = limited(start, "qos 1\n")
+    watcher, client, reader = watch(broker), broker.connect("c"), broker.connect("r")
+    client.publish("t/2", "denied", 2)
+    client.publish("t/1", "allowed", 1)
+    watcher.expect_message("t/1", "allowed", qos=1)
+    reader.send(subscribe(7, ("t/x", 0), ("t/y", 1), ("t/#", 2)))
+    assert reader.expect(SUBACK).body[2:] == bytes([0, 1, 1])
+    broker.connect("admin", user="watcher").publish("t/z", "x", 2)
+    reader.expect_message("t/z", "x", qos=1)
+    watcher.expect_message("t/z", "x", qos=2)
+    broker.connect("w", will=Will("t/w", qos=2)).close()
+    broker.wait_log("Denied the will of client w")
+    watcher.expect_nothing()
+
+
+def test_limit_of_qos_at_a_reload(start):
+    broker = limited(start, "qos 2\n")
+    admin, client = broker.connect("admin", user="watcher"), broker.connect("c")
+    reader, kept = broker.connect("r"), broker.connect("k", clean=False)
+    reader.subscribe(("t/#", 2))
+    kept.subscribe(("t/#", 2))
+    kept.disconnect()
+    client.publish("t/x", "x", 2)
+    reader.expect_message("t/x", "x", qos=2)
+    broker.write("acl", "qos 0\npattern readwrite t/#\n" + WATCHER)
+    broker.reload()
+    client.publish("t/x", "denied", 1)
+    admin.publish("t/x", "z", 2)
+    client.publish("t/x", "y", 0)
+    reader.expect_message("t/x", "z", qos=0)
+    reader.expect_message("t/x", "y", qos=0)
+    kept = broker.client()
+    assert kept.connect("k", clean=False)
+    kept.expect_message("t/x", "x", qos=2)  # it waited before the reload
+    admin.publish("t/x", "now", 1)
+    kept.expect_message("t/x", "now", qos=0)
+
+
+def test_limit_of_retain(start):
+    broker = limited(start, "retain no\n")
+    watcher, client = watch(broker), broker.connect("c")
+    watcher.publish("t/kept", "by the watcher", 1, retain=True)
+    watcher.expect_message("t/kept")
+    client.publish("t/kept", "", 1, retain=True)  # would delete it
+    client.publish("t/kept", "other", 1, retain=True)
+    client.publish("t/x", "passes", 1)
+    watcher.expect_message("t/x", "passes")
+    broker.connect("w", will=Will("t/w", retain=True)).close()
+    broker.wait_log("Denied the will of client w")
+    watcher.expect_nothing()
+    late = broker.connect("late", user="watcher")
+    late.subscribe("#")
+    late.expect_message("t/kept", "by the watcher", retain=True)
+    late.expect_nothing()
+
+
+def test_limit_of_retain_at_a_reload(start):
+    """What it has retained is held back with its right to do so."""
+    broker = limited(start, "")
+    client = broker.connect("c")
+    client.publish("t/x", "kept", 1, retain=True)
+    client.subscribe("t/#")
+    client.expect_message("t/x", retain=True)
+    broker.write("acl", "retain no\npattern readwrite t/#\n" + WATCHER)
+    broker.reload()
+    client.subscribe("t/x")
+    client.publish("t/x", "denied", 1, retain=True)
+    client.expect_nothing()
+
+
+def test_limit_of_client_ids(start):
+    broker = start(LIMITED, files={"acl": "clientid %u-?\nclientid guest*\nuser admin\nclientid *\n"})
+    for client_id, user in (("mary-1", "mary"), ("guest", None), ("guest/7", "tom"), ("any", "admin")):
+        broker.connect(client_id, user=user).ping()
+    for client_id, user in (("mary-12", "mary"), ("tom-1", "mary"), ("mary-1", None), ("x*", "x"), ("a-1", "*"), ("*", "*"),
+                            ("x", "%u"), ("%u", "x"), ("-1", "")):
+        broker.client().connect(client_id, user=user, expect=NOT_AUTHORISED)
+    broker.wait_log("refused: the ACL does not admit it with its client id", count=9)
+    broker.connect("*-1", user="*").ping()
+    broker.connect("%u-1", user="%u").ping()
+
+
+def test_limit_of_addresses(start):
+    """Each user by its way: IPv4, IPv6, the Unix socket."""
+    rules = "user four\naddress 127.0.0.0/8\nuser six\naddress ::1\nuser local\naddress unix\nuser any\naddress any\n"
+    broker = start(LISTENER["tcp"] + "listener {tcp2} ::1\nlistener 0 {dir}/sock\n" + LIMITED, files={"acl": rules})
+    ways = {"four": broker.client, "six": lambda: broker.client("tcp2", host="::1"),
+            "local": lambda: Client(streams.unix(broker.dir / "sock"))}
+    for way, new_client in ways.items():
+        for user in (*ways, "any"):
+            client = new_client()
+            client.connect("c", user=user, expect=ACCEPTED if user in (way, "any") else NOT_AUTHORISED)
+            client.close()
+
+
+def test_limit_of_tls(start, pki):
+    broker = start(LISTENER["tcp"] + LISTENER["tls"] + LIMITED, files={"acl": "tls required\nuser free\ntls optional\n"})
+    broker.client().connect("c", expect=NOT_AUTHORISED)
+    broker.client().connect("c", user="x", expect=NOT_AUTHORISED)
+    broker.connect("c", "tls").ping()
+    broker.connect("d", user="free").ping()
+    broker.wait_log("refused: the ACL admits it with TLS only", count=2)
+
+
+@pytest.mark.parametrize("limit", ["clientid other", "address 192.0.2.0/24", "tls required"])
+def test_who_is_no_longer_admitted(start, limit):
+    """A reload ends the connections of those who break it, and of nobody else; its will is still one."""
+    broker = limited(start, "")
+    watcher, client = watch(broker), broker.connect("c", clean=False, will=Will("t/w", "gone"))
+    broker.write("acl", f"{limit}\npattern readwrite t/#\n" + WATCHER)
+    broker.reload()
+    client.expect_closed()
+    broker.wait_log("Client c .*the ACL (does not admit|admits) it")
+    broker.client().connect("c", clean=False, expect=NOT_AUTHORISED)
+    watcher.expect_message("t/w", "gone")
+    watcher.ping()
+    broker.write("acl", "pattern readwrite t/#\n" + WATCHER)
+    broker.reload()
+    broker.connect("c", clean=False).ping()
+
+
+def test_a_bad_limit_changes_nothing(start):
+    broker = limited(start, "qos 0\n")
+    watcher, client = watch(broker), broker.connect("c")
+    broker.write("acl", "address 10.1.2.3/8\npattern readwrite t/#\n" + WATCHER)
+    broker.reload()
+    broker.wait_log(r"acl:1: 10\.1\.2\.3/8 has bits behind the first 8: the network is 10\.0\.0\.0/8")
+    client.publish("t/x", "denied", 1)
+    client.publish("t/x", "allowed", 0)
+    watcher.expect_message("t/x", "allowed")
+
+
+def test_refuse_unreadable(start):
+    """acl_refuse_unreadable: as the standard allows; without it such a SUBSCRIBE is granted, as by mosquitto."""
+    rules = {"acl": "topic read a/#\ntopic deny a/x\ntopic write w/#\n"}
+    broker = start("acl_file {dir}/acl\nallow_anonymous true\n" + LISTENER["tcp"], files=rules)
+    client = broker.connect("c")
+    asked = subscribe(7, ("a/+", 0), ("w/#", 1), ("a/x", 2), ("#", 0), ("b", 0))
+    client.send(asked)
+    assert client.expect(SUBACK).body[2:] == bytes([0, 1, 2, 0, 0])
+    broker.configure("acl_refuse_unreadable true\nacl_file {dir}/acl\nallow_anonymous true\n" + LISTENER["tcp"])
+    broker.reload()
+    for filter_ in ("w/#", "a/x", "b"):
+        broker.wait_log(f"The subscription of c to '{filter_}' has ended")
+    client.send(asked)
+    assert client.expect(SUBACK).body[2:] == bytes([0, 0x80, 0x80, 0, 0x80])
+    broker.write("acl", "topic read b\n")
+    broker.reload()
+    broker.wait_log(r"The subscription of c to 'a/\+' has ended")
+    assert "'#' has ended" not in broker.log
+    client.send(asked)
+    assert client.expect(SUBACK).body[2:] == bytes([0x80, 0x80, 0x80, 0, 0])

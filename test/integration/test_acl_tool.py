@@ -31,6 +31,61 @@ ROWS = [  # user, client id, topic, action, what it says
 ]
 
 
+LIMITS = """qos 1
+address 127.0.0.0/8
+address unix
+clientid c*
+retain no
+topic write t
+topic subscribe s
+user free
+tls optional
+user bound
+tls required
+qos 0
+clientid %u
+"""
+LIMITED = [  # user, client id, options, what it says
+    (None, "c", "--topic t --action publish --qos 1", "allowed by {acl}:6"),
+    (None, "c", "--topic t --action publish --qos 2", "denied by {acl}:1: its QoS is higher than the ACL allows"),
+    (None, "c", "--topic t --action publish --retain", "denied by {acl}:5: the ACL allows it no retained messages"),
+    (None, "c", "--topic s --action subscribe --qos 1", "allowed by {acl}:7"),
+    (None, "c", "--topic s --action subscribe --qos 2", "allowed by {acl}:7 (at QoS 1 by {acl}:1)"),
+    (None, "c", "--action connect --address 127.1.2.3", "allowed by {acl}:4"),
+    (None, "c", "--action connect --address unix", "allowed by {acl}:4"),
+    (None, "c", "--action connect", "denied by {acl}:2: the ACL does not admit it from its address"),
+    (None, "c", "--action connect --address ::1", "denied by {acl}:2: the ACL does not admit it from its address"),
+    (None, "x", "--action connect --address ::ffff:127.0.0.1", "denied by {acl}:4: the ACL does not admit it with its client id"),
+    ("bound", "bound", "--action connect --address 127.0.0.1", "denied by {acl}:11: the ACL admits it with TLS only"),
+    ("bound", "bound", "--action connect --address 127.0.0.1 --tls", "allowed by {acl}:13"),
+    ("bound", "c", "--action connect --address 127.0.0.1 --tls", "denied by {acl}:13: the ACL does not admit it with its client id"),
+    ("bound", "c", "--topic t --action publish --qos 1", "denied by {acl}:12: its QoS is higher than the ACL allows"),
+]
+
+
+@pytest.mark.parametrize("user, client, options, says", LIMITED)
+def test_limits(tmp_path, user, client, options, says):
+    acl = tmp_path / "acl"
+    acl.write_text(LIMITS)
+    done = run("acl", "check", "--file", acl, *(["--user", user] if user else []), "--client", client, *options.split())
+    assert done.stdout == says.format(acl=acl) + "\n" and done.stderr == ""
+    assert done.returncode == (0 if says.startswith("allowed") else 1)
+
+
+def test_nothing_limits_connecting(tmp_path):
+    (tmp_path / "acl").write_text("topic read a\n")
+    done = run("acl", "check", "--file", tmp_path / "acl", "--action", "connect")
+    assert (done.returncode, done.stdout) == (0, "allowed: no limit concerns this client\n")
+
+
+def test_refuse_unreadable(start):
+    """Known from the configuration."""
+    broker = start("acl_file {dir}/acl\nacl_refuse_unreadable true\n", files={"acl": "topic read a\n"})
+    question = {"user": None, "client": "c", "topic": "b", "action": "subscribe"}
+    assert ask("-c", broker.path, **question).stdout == "denied: nothing that it matches may be read\n"
+    assert ask("--file", broker.dir / "acl", **question).returncode == 0
+
+
 def ask(*options, user, client, topic, action):
     names = ["--user", user] if user else []
     return run("acl", "check", *options, *names, "--client", client, "--topic", topic, "--action", action)
@@ -90,10 +145,12 @@ def test_help():
     (("check", "more"), "the only command is 'check'"),
     (("check", "--nonsense"), "not understood"),
     (("check", "--topic", "a"), "--topic and --action are needed"),
-    (("check", "--topic", "a", "--action", "read"), "not publish, subscribe or receive: read"),
+    (("check", "--topic", "a", "--action", "read"), "not publish, subscribe, receive or connect: read"),
     (("check", "--topic", "#", "--action", "publish"), "not a topic name: #"),
     (("check", "--topic", "a/#/b", "--action", "subscribe"), "not a topic filter: a/#/b"),
     (("check", "--topic", "\udcff", "--action", "publish"), "the topic is not UTF-8"),
+    (("check", "--topic", "a", "--action", "publish", "--qos", "3"), "not a QoS (0, 1 or 2): 3"),
+    (("check", "--action", "connect", "--address", "x" * 48), "not an address: xxx"),
     (("check", "--port", "x", "--topic", "a", "--action", "publish"), "not a port number: x"),
     (("check", "--file", "/f", "--port", "1", "--topic", "a", "--action", "publish"), "either --file, or"),
     (("check", "--file", "/nowhere/acl", "--topic", "a", "--action", "publish"), "/nowhere/acl"),
