@@ -122,6 +122,50 @@ def test_names_with_a_nul(broker, name):
         broker.wait_log("protocol error in CONNECT: .*", 3)
 
 
+LIMITS = """clientid %u-*
+clientid *:%u:*?
+user admin
+clientid *
+topic readwrite #
+user victim
+clientid victim-1
+topic readwrite u/victim/#
+pattern readwrite u/%u/#
+"""
+STARS = ["*", "?", "**", "*?", "vic*", "victim-?", "%u", "%u%u", "%c", "[a-z]*", "\\*", "", "v", "-*"]
+
+
+def test_limits_take_names_as_they_are(attacked):
+    """A user called "*" has the client ids that begin with "*-", and no others; neither has any other name."""
+    broker = attacked("acl_file {dir}/acl\n", files={"acl": LIMITS})
+    with Bystanders(broker, user="admin") as others:
+        victim = broker.connect(VICTIM[1], user=VICTIM[0])
+        for user in (*STARS, *WILD, *PLAIN):
+            for client_id in ("victim-1", "victim-x", "*", "x", "*-", f"x{user}-1", user):
+                if not client_id.startswith(f"{user}-"):
+                    broker.client().connect(client_id or "x", user=user, expect=5)
+            if user:
+                broker.connect(f"{user}-1", user=user).ping()
+                broker.connect(f"x:{user}:1", user=user).ping()
+        for client_id in ("victim-2", "victim-1-", "Victim-1"):  # a section of its own counts alone
+            broker.client().connect(client_id, user="victim", expect=5)
+        victim.ping()
+        others.go_on()
+
+
+def test_limits_and_names_of_65535_bytes(attacked):
+    """They are looked at as far as 512 bytes: patterns that would go back over and over cost nothing."""
+    rules = "".join(f"clientid *{'a*' * n}%u*?%u*b\n" for n in range(1, 100)) + "user admin\nclientid *\ntopic #\n"
+    broker = attacked("acl_file {dir}/acl\n", files={"acl": rules})
+    with Bystanders(broker, user="admin") as others:
+        for size in (511, 512, 513, 30_000, 65_535):
+            for user in ("a" * min(size, 60_000), "a" * 200, "a", "a" * 100 + "c"):
+                client = broker.client()
+                client.send(connect("a" * size, user=user))
+                assert client.next().body[1:] == b"\5"
+        others.go_on()
+
+
 def test_a_slash_in_a_name_is_one_of_the_topic(broker):
     """As mosquitto has it: who may choose "victim-1/secret" as client id has what stands there below "c/%c/#", as he has who
     chooses "victim-1". Where that matters the client id must be one's own (use_username_as_clientid)."""

@@ -565,6 +565,52 @@ def test_strange_certificates(mutual, wallet, tmp_path, pki, version):
     assert not re.search(r"^1795400000: New client connected$", mutual.log, re.M)
 
 
+# What a CA may have signed without looking: names that are patterns, parts of others, or no text.
+STRANGE_NAMES = [b"+", b"#", b"*", b"?", b"%u", b"%c", b"/", b"a+b", b"vic*", b"victim/#", b"victim ", b"VICTIM", b"victim\x01",
+                 b"victim\n", b"\xff\xfe", b"victim\xff", b"victim\xcc\x81", b"\"victim\"", b"victim,CN=x", b"x" * 200]
+
+
+def test_strange_names_of_certificates_give_nothing(attacked, wallet):
+    """As users of the acl_file: no topic of the victim, nor its client ids, by rules, patterns or limits."""
+    rules = "clientid %u-*\nuser victim\nclientid *\ntopic readwrite u/victim/#\npattern readwrite u/%u/#\n"
+    broker = attacked(TLS + MUTUAL + "acl_file {dir}/acl\n", files={"acl": rules})
+    good = wallet.file(wallet.signed(der.name("victim")))
+    victim = Client(broker.stream("tls2", ca=context(broker, None, good, wallet.key_path)))
+    victim.connect("v")
+    victim.publish("u/victim/kept", "secret", 1, retain=True)
+    victim.subscribe(("u/victim/#", 1))
+    victim.expect_message("u/victim/kept")
+    came_in = 0
+    for name in STRANGE_NAMES:
+        try:
+            made = context(broker, None, wallet.file(wallet.signed(der.name(name))), wallet.key_path)
+        except ssl.SSLError:
+            continue  # not even the client's library reads it
+        for client_id in ("victim-1", "v", ""):
+            try:
+                client = Client(broker.stream("tls2", ca=made))
+                client.send(connect(client_id))
+                assert client.next().body[1:] == bytes([5]), name
+                client.expect_closed()
+            except (ssl.SSLError, ConnectionError, streams.Closed):
+                pass  # mbedTLS or the broker would not even have the certificate
+        try:
+            own = name.decode() + "-1"
+            client = Client(broker.stream("tls2", ca=made))
+            client.send(connect(own))
+            code = client.next().body[1]
+        except (UnicodeDecodeError, ssl.SSLError, ConnectionError, streams.Closed):
+            continue
+        came_in += code == 0
+        if code == 0:  # with its own name in its client id
+            client.subscribe(("#", 1), ("u/victim/kept", 1), ("u/+/#", 1))
+            client.publish("u/victim/x", "forged", 1)
+            client.expect_nothing()
+    assert came_in > 10
+    victim.expect_nothing()
+    victim.ping()
+
+
 def cpu_time(broker):
     """Nanoseconds of all threads."""
     return sum(int(Path(task, "schedstat").read_text().split()[0]) for task in Path(f"/proc/{broker.pid}/task").iterdir())

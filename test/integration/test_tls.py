@@ -112,10 +112,36 @@ def test_identity_on_secure_websocket(start, pki):
 
 
 def test_subject_as_username(start, pki):
-    broker = start(MUTUAL + "use_subject_as_username true\n")
+    """The whole subject is the user of the acl_file, for its topics and for its limits."""
     cert, key = pki.client("alice")
-    broker.connect("a", "tls", options={"cert": cert, "key": key})
+    subject = subprocess.run(["openssl", "x509", "-in", cert, "-noout", "-subject", "-nameopt", "RFC2253"], capture_output=True,
+                             text=True, check=True).stdout.strip().removeprefix("subject=")
+    broker = start("acl_file {dir}/acl\n" + MUTUAL + "use_subject_as_username true\n",
+                   files={"acl": f"clientid nobody\nuser {subject}\nqos 0\nclientid a\ntopic readwrite alice/#\n"})
+    alice = broker.connect("a", "tls", options={"cert": cert, "key": key})
     broker.wait_log("as a .*u'CN=alice")
+    alice.subscribe("#")
+    alice.publish("alice/x", "denied", 1)
+    alice.publish("bob/x", "denied")
+    alice.publish("alice/x", "own")
+    alice.expect_message("alice/x", "own")
+    alice.expect_nothing()
+    broker.client("tls", cert=cert, key=key).connect("b", expect=5)
+    broker.client("tls", cert=pki.client("bob")[0], key=pki.client("bob")[1]).connect("a", expect=5)
+
+
+def test_limits_of_an_identity(start, pki):
+    """The certificate's name is the user whose limits count, and a reload ends what they no longer allow."""
+    broker = start("acl_file {dir}/acl\n" + IDENTITY, files={"acl": "clientid %u-?\nuser alice\naddress 127.0.0.1\ntopic a\n"})
+    alice, bob = ({"cert": cert, "key": key} for cert, key in map(pki.client, ("alice", "bob")))
+    broker.client("tls", **bob).connect("alice-1", user="alice", expect=5)
+    broker.connect("bob-1", "tls", options=bob).ping()
+    client = broker.connect("alice-1", "tls", options=alice, user="bob")
+    broker.write("acl", "user alice\naddress 192.0.2.1\ntopic a\n")
+    broker.reload()
+    client.expect_closed()
+    broker.client("tls", **alice).connect("alice-1", expect=5)
+    broker.connect("bob", "tls", options=bob).ping()
 
 
 def test_identity_survives_resumption(start, pki):
