@@ -4,12 +4,14 @@
  * The input is four parts, ended by newlines but for the last: user, client id, topic, acl_file. The file is
  * loaded and asked, and each answer is compared with that of the plain way: read the whole file line by line
  * for each question, put the names in, and match the result as a filter. What is said of all topics that a
- * filter matches must be so for those that we know. Then its first line alone is taken as the filter of a
- * pattern and asked in the same way.
+ * filter matches must be so for those that we know. So must be what the limits let through, of some
+ * addresses, with TLS and without, at each QoS. Then its first line alone is taken as the filter of a pattern
+ * and asked in the same way.
  */
 #include "auth/lines.h"
 #include "broker/acl.h"
 #include "broker/topic.h"
+#include "test/fuzz/acl_plain_limits.h"
 #include "test/fuzz/fuzz.h"
 
 #include <sys/mman.h>
@@ -124,7 +126,9 @@ struct question {
     enum acl_access access;
     struct slice topic, section; /* the user whose section it is */
     bool allowed[KINDS], denied[KINDS];
-    bool subscribes; /* some rule of that kind could concern the client */
+    bool subscribes;               /* some rule of that kind could concern the client */
+    struct plain_limits limits[2]; /* general, own */
+    bool any_rule, any_own_rule;   /* before this line */
 };
 
 static bool mine(const struct question *q)
@@ -157,24 +161,40 @@ static void plain_line(struct question *q, struct slice line)
     while (rest.n && lines_trim(slice_of(rest.p + rest.n - 1, 1)).n == 0)
         rest.n--;
     word = next_word(&rest);
-    if (is(word, "user"))
+    if (is(word, "user")) {
         q->section = lines_trim(rest);
-    else if (word.n)
+    } else if (plain_limit_word(word)) {
+        bool own = q->section.n > 0;
+        CHECK(own ? !mine(q) || !q->any_own_rule : !q->any_rule); /* it would have been refused */
+        if (!own || (q->who->user && mine(q)))
+            plain_limit(&q->limits[own], q->who, word, lines_trim(rest));
+    } else if (word.n) {
+        q->any_rule = true;
+        q->any_own_rule |= is(word, "topic") && mine(q);
         plain_rule(q, is(word, "pattern") ? PATTERN : OWN, rest);
+    }
+}
+
+static struct question plain_question(struct slice file, const struct principal *who, enum acl_access access,
+                                      struct slice topic)
+{
+    const struct plain_limits nothing = {.qos = -1, .retain = -1, .tls = -1};
+    struct question q = {.who = who, .access = access, .topic = topic, .limits = {nothing, nothing}};
+    while (file.n)
+        plain_line(&q, next_line(&file));
+    return q;
 }
 
 static bool plain_allows(struct slice file, const struct principal *who, enum acl_access access,
                          struct slice topic)
 {
-    struct question q = {.who = who, .access = access, .topic = topic};
     bool dangerous = strpbrk(who->client_id, "+#") || (who->user && strpbrk(who->user, "+#"));
     bool share = topic.n >= 6 && memcmp(topic.p, "$share", 6) == 0;
     bool sys = topic.n >= 4 && memcmp(topic.p, "$SYS", 4) == 0;
     if ((share && access != ACL_SUBSCRIBE) ||
         (sys && access == ACL_WRITE && !topic_matches(slice_str("$SYS/broker/connection/+/state"), topic)))
         return false;
-    while (file.n)
-        plain_line(&q, next_line(&file));
+    struct question q = plain_question(file, who, access, topic);
     if (access == ACL_SUBSCRIBE && !q.subscribes)
         return true;
     if (q.denied[OWN] || q.allowed[OWN])
@@ -216,6 +236,8 @@ static void ask_filters(const struct acl *acl, struct slice file, const struct p
         CHECK(getrandom(&choice, sizeof choice, 0) == sizeof choice);
         struct slice filter = filter_of(topic, choice, buf);
         CHECK(acl_allows(acl, who, ACL_SUBSCRIBE, filter) == plain_allows(file, who, ACL_SUBSCRIBE, filter));
+        CHECK(acl_subscribes(acl, who, filter, true).allowed ==
+              (acl_allows(acl, who, ACL_SUBSCRIBE, filter) && acl_reads_some(acl, who, filter)));
         CHECK(acl_limits_subscribing(acl) || acl_allows(acl, who, ACL_SUBSCRIBE, filter));
         if (topic_matches(filter, topic)) {
             CHECK(readable || !acl_reads_all(acl, who, filter));
@@ -225,8 +247,35 @@ static void ask_filters(const struct acl *acl, struct slice file, const struct p
     free(buf);
 }
 
+static void ask_limits(const struct acl *acl, struct slice file, const struct principal *who,
+                       struct slice topic)
+{
+    static const char *const addresses[] = {"10.1.2.3",        "192.168.7.9", "::1",  "fe80::1%eth0",
+                                            "::ffff:10.1.2.3", "2001:db8::7", "unix", ""};
+    struct principal peer = *who;
+    bool text = utf8_valid(slice_str(who->client_id)) && utf8_valid(slice_str(who->user));
+    for (size_t i = 0; i < 2 * sizeof addresses / sizeof *addresses; i++) {
+        snprintf(peer.address, sizeof peer.address, "%s", addresses[i / 2]);
+        peer.tls_version = i % 2 ? "TLSv1.3" : NULL;
+        struct acl_answer answer = acl_admits(acl, &peer);
+        struct question q = plain_question(file, &peer, ACL_WRITE, slice_str("x"));
+        bool admitted = plain_admits(&q.limits[1], &q.limits[0], &peer);
+        CHECK(text ? answer.allowed == admitted : admitted || !answer.allowed);
+        CHECK(answer.allowed || (answer.line && answer.reason));
+    }
+    struct question q = plain_question(file, who, ACL_WRITE, slice_str("x"));
+    int most = q.limits[1].qos >= 0 ? q.limits[1].qos : q.limits[0].qos >= 0 ? q.limits[0].qos : 2;
+    int keeps = q.limits[1].retain >= 0 ? q.limits[1].retain : q.limits[0].retain != 0;
+    CHECK(acl_most_qos(acl, who).most == most);
+    for (int qos = 0; qos <= 2; qos++)
+        for (int retain = 0; retain <= 1; retain++)
+            CHECK(acl_publishes(acl, who, topic, (uint8_t)qos, retain).allowed ==
+                  (acl_allows(acl, who, ACL_WRITE, topic) && qos <= most && (!retain || keeps)));
+}
+
 static void ask(const struct acl *acl, struct slice file, const struct principal *who, struct slice topic)
 {
+    ask_limits(acl, file, who, topic);
     for (int access = ACL_READ; access <= ACL_SUBSCRIBE; access++) {
         bool allowed = acl_allows(acl, who, access, topic);
         CHECK(!topic_name_valid(topic) || allowed == plain_allows(file, who, access, topic));
