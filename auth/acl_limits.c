@@ -27,6 +27,7 @@ struct setting {
 };
 
 struct glob {
+    struct glob *next;
     uint32_t line;
     uint32_t n;
     uint8_t text[];
@@ -37,14 +38,16 @@ struct network {
     enum { NET_NONE, NET_ANY, NET_UNIX, NET_IPV4, NET_IPV6 } kind;
     unsigned bits;
     uint8_t bytes[16];
+    struct network *next;
     uint32_t line;
 };
 
 struct limits {
     struct setting qos, retain, tls;
-    struct glob **client_ids;
+    struct glob *client_ids; /* the last one first */
     struct network *addresses;
     uint32_t client_id_count, address_count;
+    uint32_t first_client_id, first_address; /* their lines */
 };
 
 static bool is(struct slice word, const char *text)
@@ -69,7 +72,7 @@ static size_t behind_piece(struct slice piece, struct slice user, struct slice t
     for (size_t i = 0; i < piece.n; i++) {
         bool name = piece.p[i] == '%' && i + 1 < piece.n && piece.p[i + 1] == 'u';
         if (name) {
-            if (text.n - at < user.n || memcmp(text.p + at, user.p, user.n) != 0)
+            if (text.n - at < user.n || !slice_eq(slice_of(text.p + at, user.n), user))
                 return NOWHERE;
             at += user.n;
             i++;
@@ -113,12 +116,12 @@ static bool glob_fits(const struct glob *glob, struct slice user, struct slice t
     }
 }
 
-/* The line of the first pattern that fits, or 0. */
+/* The line of a pattern that fits, or 0. */
 static uint32_t client_id_fits(const struct limits *limits, const struct principal *who)
 {
-    for (uint32_t i = 0; i < limits->client_id_count; i++)
-        if (glob_fits(limits->client_ids[i], slice_str(who->user), slice_str(who->client_id)))
-            return limits->client_ids[i]->line;
+    for (const struct glob *glob = limits->client_ids; glob; glob = glob->next)
+        if (glob_fits(glob, slice_str(who->user), slice_str(who->client_id)))
+            return glob->line;
     return 0;
 }
 
@@ -132,17 +135,15 @@ static int load_client_id(struct limits *limits, struct lines *lines, struct sli
         return lines_fail(lines, err, "%%c is the client id itself: here only %%u is replaced");
     if (limits->client_id_count == LINES_MOST)
         return lines_fail(lines, err, "more than %d clientid lines for one user", LINES_MOST);
-    struct glob **more = realloc(limits->client_ids, (limits->client_id_count + 1) * sizeof(struct glob *));
     struct glob *glob = malloc(sizeof *glob + value.n);
-    if (more)
-        limits->client_ids = more;
-    if (!more || !glob) {
-        free(glob);
+    if (!glob)
         return lines_fail(lines, err, "out of memory");
-    }
     *glob = (struct glob){.line = lines_number(lines), .n = (uint32_t)value.n};
     memcpy(glob->text, value.p, value.n);
-    limits->client_ids[limits->client_id_count++] = glob;
+    glob->next = limits->client_ids;
+    limits->client_ids = glob;
+    if (limits->client_id_count++ == 0)
+        limits->first_client_id = glob->line;
     return 0;
 }
 
@@ -197,7 +198,7 @@ static bool inside(const struct network *net, struct network address)
     return net->kind == address.kind && memcmp(net->bytes, address.bytes, sizeof net->bytes) == 0;
 }
 
-/* The line of the first network that the client is in, or 0. A scope behind its address (%eth0) is no part of
+/* The line of a network that the client is in, or 0. A scope behind its address (%eth0) is no part of
  * that. */
 static uint32_t address_fits(const struct limits *limits, const struct principal *who)
 {
@@ -207,9 +208,9 @@ static uint32_t address_fits(const struct limits *limits, const struct principal
     text[n] = 0;
     struct network address = address_of(text);
     unmap(&address);
-    for (uint32_t i = 0; i < limits->address_count; i++)
-        if (inside(&limits->addresses[i], address))
-            return limits->addresses[i].line;
+    for (const struct network *net = limits->addresses; net; net = net->next)
+        if (inside(net, address))
+            return net->line;
     return 0;
 }
 
@@ -260,12 +261,15 @@ static int load_address(struct limits *limits, struct lines *lines, struct slice
         return -1;
     if (limits->address_count == LINES_MOST)
         return lines_fail(lines, err, "more than %d address lines for one user", LINES_MOST);
-    struct network *more = realloc(limits->addresses, (limits->address_count + 1) * sizeof *more);
-    if (!more)
+    struct network *kept = malloc(sizeof *kept);
+    if (!kept)
         return lines_fail(lines, err, "out of memory");
-    net.line = lines_number(lines);
-    limits->addresses = more;
-    limits->addresses[limits->address_count++] = net;
+    *kept = net;
+    kept->line = lines_number(lines);
+    kept->next = limits->addresses;
+    limits->addresses = kept;
+    if (limits->address_count++ == 0)
+        limits->first_address = kept->line;
     return 0;
 }
 
@@ -334,10 +338,14 @@ void limits_free(struct limits *limits)
 {
     if (!limits)
         return;
-    for (uint32_t i = 0; i < limits->client_id_count; i++)
-        free(limits->client_ids[i]);
-    free(limits->client_ids);
-    free(limits->addresses);
+    for (struct glob *glob = limits->client_ids, *next; glob; glob = next) {
+        next = glob->next;
+        free(glob);
+    }
+    for (struct network *net = limits->addresses, *next; net; net = next) {
+        next = net->next;
+        free(net);
+    }
     free(limits);
 }
 
@@ -380,17 +388,17 @@ struct acl_answer acl_admits(const struct acl *acl, const struct principal *who)
     if (!who->client_id)
         return limit_denies(0, "it has no client id");
     const struct both both = limits_of(acl, acl_section(acl, who), who);
-    const struct limits *ids = both.own->client_id_count ? both.own : both.general;
-    const struct limits *nets = both.own->address_count ? both.own : both.general;
+    const struct limits *ids = both.own->client_ids ? both.own : both.general;
+    const struct limits *nets = both.own->addresses ? both.own : both.general;
     const struct setting tls = said(both.own->tls, both.general->tls);
     if (tls.value && !who->tls_version)
         return limit_denies(tls.line, "the ACL admits it with TLS only");
     answer.line = tls.line;
-    if (nets->address_count && !one_fits(&answer, address_fits(nets, who), nets->addresses[0].line,
-                                         "the ACL does not admit it from its address"))
+    if (nets->addresses && !one_fits(&answer, address_fits(nets, who), nets->first_address,
+                                     "the ACL does not admit it from its address"))
         return answer;
-    if (ids->client_id_count)
-        one_fits(&answer, client_id_fits(ids, who), ids->client_ids[0]->line,
+    if (ids->client_ids)
+        one_fits(&answer, client_id_fits(ids, who), ids->first_client_id,
                  "the ACL does not admit it with its client id");
     return answer;
 }

@@ -93,7 +93,7 @@ static int parse_address(const char *text, struct principal *who)
     if (strlen(text) >= sizeof who->address) {
         return wrong("not an address: ", text);
     }
-    strcpy(who->address, text);
+    memcpy(who->address, text, strlen(text) + 1);
     return 0;
 }
 

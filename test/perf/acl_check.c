@@ -18,7 +18,8 @@ int main(int argc, char **argv)
     struct err err;
     struct acl *acl = argc == 7 ? acl_load(argv[1], &err) : NULL;
     if (!acl) {
-        fprintf(stderr, "%s\n", argc == 7 ? err.text : "usage: acl_check FILE N USER CLIENT TOPIC receive|publish|connect");
+        fprintf(stderr, "%s\n",
+                argc == 7 ? err.text : "usage: acl_check FILE N USER CLIENT TOPIC receive|publish|connect");
         return 1;
     }
     struct principal who = {.user = argv[3], .client_id = argv[4], .address = "10.1.2.3"};
