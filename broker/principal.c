@@ -2,8 +2,11 @@
  * principal.c - the counted reference to what is known of a peer. The strings belong to the principal.
  */
 #include "broker/principal.h"
+#include <arpa/inet.h>
 #include <assert.h>
+#include <endian.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct principal *principal_new(void)
 {
@@ -33,4 +36,23 @@ void principal_unref(struct principal *principal)
     free(principal->cert_cn);
     free(principal->cert_subject);
     free(principal);
+}
+
+/* An IPv4 address is a number below 2^32, and no network has an IPv6 prefix like that: 0::/8 is reserved. */
+uint64_t principal_origin(const struct principal *principal)
+{
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    uint8_t b[16];
+    uint64_t half[2];
+
+    if (inet_pton(AF_INET, principal->address, b + 12) != 1) {
+        if (inet_pton(AF_INET6, principal->address, b) != 1)
+            return ORIGIN_HERE;
+        memcpy(half, b, sizeof half);
+        if (b[0] == 0xfe && (b[1] & 0xc0) == 0x80)
+            return (uint64_t)0xfe80 << 48 | (be64toh(half[1]) & 0xffffffffffff);
+        if (memcmp(b, mapped, sizeof mapped) != 0)
+            return half[0] ? be64toh(half[0]) : ORIGIN_HERE;
+    }
+    return (uint64_t)b[12] << 24 | b[13] << 16 | b[14] << 8 | b[15];
 }

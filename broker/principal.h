@@ -31,4 +31,10 @@ struct principal *principal_ref(struct principal *principal);
 /* NULL is allowed. The last one frees it with all its strings. */
 void principal_unref(struct principal *principal);
 
+/* Where the peer is, for what is limited or counted by address: an IPv4 address, or the first 64 bits of an
+ * IPv6 address, since whoever has one of those has the others too (of a link-local one, which share those,
+ * the last 48). 127.0.0.1, ::1, Unix sockets and what runs in this process are one place. */
+enum { ORIGIN_HERE = 0x7f000001 };
+uint64_t principal_origin(const struct principal *principal);
+
 #endif
