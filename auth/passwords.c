@@ -29,6 +29,7 @@ struct entry {
 
 struct passwords {
     uint32_t refs;
+    uint64_t print; /* the sum of the marks of all lines */
     struct entry *users;
 };
 
@@ -66,6 +67,7 @@ static int add(struct passwords *passwords, struct slice user, struct slice hash
         free(entry);
         return -1;
     }
+    passwords->print += mark_of(slice_of(entry->text, user.n + hash.n)) + user.n;
     return 0;
 }
 
@@ -182,6 +184,11 @@ uint64_t passwords_mark(const struct passwords *passwords, struct slice user)
 {
     const struct entry *entry = passwords ? find(passwords, user) : NULL;
     return entry ? entry->mark : 0;
+}
+
+uint64_t passwords_print(const struct passwords *passwords)
+{
+    return passwords ? passwords->print : 0;
 }
 
 struct slice passwords_hash(const struct passwords *passwords, struct slice user)

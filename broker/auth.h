@@ -9,8 +9,10 @@
 #define BRAMBLE_AUTH_H
 
 #include "broker/err.h"
+#include "broker/principal.h"
 #include "broker/slice.h"
 
+struct counters;
 struct mailbox;
 struct passwords;
 struct hasher;
@@ -18,7 +20,7 @@ struct hasher;
 enum auth_verdict {
     AUTH_ALLOWED,
     AUTH_DENIED,      /* unknown user or wrong password: never says which */
-    AUTH_UNAVAILABLE, /* the queue is full or memory ran out: CONNACK 3 */
+    AUTH_UNAVAILABLE, /* too many wait, or memory ran out: CONNACK 3 */
 };
 
 typedef void auth_done(void *ctx, uint64_t id, enum auth_verdict verdict);
@@ -34,15 +36,38 @@ size_t passwords_count(const struct passwords *passwords);
  * whose right has ended. */
 uint64_t passwords_mark(const struct passwords *passwords, struct slice user);
 
-/* threads >= 1 workers, at most queue_max waiting requests. NULL without memory. */
-struct hasher *hasher_new(struct mailbox *mailbox, int threads, int queue_max);
+/* A value for all entries together, that changes when any of them does. 0: there are none. */
+uint64_t passwords_print(const struct passwords *passwords);
+
+struct hasher_options {
+    int threads;               /* >= 1 */
+    size_t listeners;          /* principals come by those below this number */
+    size_t cache;              /* verified secrets that are remembered; 0: none */
+    struct counters *counters; /* written on the loop thread */
+};
+
+/* NULL without memory or threads. */
+struct hasher *hasher_new(struct mailbox *mailbox, const struct hasher_options *options);
 /* Ends the threads; requests still waiting are dropped without an answer. */
 void hasher_free(struct hasher *hasher);
 
-/* Asks whether password belongs to user. done(ctx, id, verdict) is called later on the loop, never from
- * within this call. An unknown user costs as much as a known one. The slices and the table are not needed
- * after the return. */
-void hasher_verify(struct hasher *hasher, const struct passwords *passwords, struct slice user,
-                   struct slice password, auth_done *done, void *ctx, uint64_t id);
+/* A password file has changed: no secret is known any more, each is verified anew. */
+void hasher_forget(struct hasher *hasher);
+
+/* Whether password belongs to who->user. Everything is borrowed for the call. */
+struct auth_question {
+    const struct principal *who; /* with user, listener and address: those take turns */
+    struct slice password;       /* p NULL: CONNECT came without one */
+    int64_t until;               /* clock_ms() from which on nobody waits for the answer */
+    auth_done *done; /* done(ctx, id, verdict) is called later on the loop, never from within the call */
+    void *ctx;
+    uint64_t id;
+};
+
+/* A password is verified by a thread; an unknown user costs as much as a new entry. Passwords verified before
+ * and device tokens need no thread. What has the form of a token is compared with a token's entry only, and
+ * a token's entry with nothing else. */
+void hasher_verify(struct hasher *hasher, const struct passwords *passwords,
+                   const struct auth_question *question);
 
 #endif

@@ -54,6 +54,7 @@ void broker_use_limits(struct broker *broker)
 int broker_init(struct broker *broker, struct loop *loop, struct config *config, struct storage *storage)
 {
     *broker = (struct broker){.loop = loop, .config = config};
+    ban_init(&broker->ban);
     broker->subs = subs_new();
     broker->retain = retain_new();
     broker->store = store_new(storage, conn_ticket_closed, broker);
@@ -129,6 +130,7 @@ void broker_free(struct broker *broker)
     }
     subs_free(broker->subs);
     store_free(broker->store);
+    ban_free(&broker->ban);
     free(broker->window);
     free(broker->read_buffer);
     free(broker->conns);

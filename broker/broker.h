@@ -9,6 +9,7 @@
 
 #include "broker/acl.h"
 #include "broker/auth.h"
+#include "broker/ban.h"
 #include "broker/config.h"
 #include "broker/counters.h"
 #include "broker/decision.h"
@@ -63,6 +64,7 @@ struct broker {
     struct door *doors;
     size_t door_count;
     struct hasher *hasher;
+    struct ban ban; /* failed logins */
 
     struct subs *subs;
     struct retain *retain;

@@ -107,9 +107,16 @@ struct config {
     uint32_t connect_timeout;    /* own: seconds from accept to CONNECT; default 10 */
     uint32_t handshake_timeout;  /* own: seconds a TLS or WebSocket handshake may take; default 10 */
     int auth_threads;            /* own: 0: cores - 1, at least 1 */
+    uint32_t auth_cache;         /* own: verified secrets that are remembered; 0: none */
+    uint32_t auth_fail_delay;    /* own: ms from CONNECT to the answer of a failed login; 0: at once */
+    uint32_t auth_ban_failures;  /* own: failed logins until more are refused without a look; 0: never */
+    uint32_t auth_ban_window;    /* own: seconds in which they are counted */
+    uint32_t auth_ban_time;      /* own: seconds for which more are refused */
     int tls_threads;             /* own: 0: cores - 1, at least 1 */
     bool ignore_bridges;         /* own: bridge sections are skipped with a warning instead of refused */
     int websockets_headers_size; /* 0: default */
+
+    bool discard_session_of_other_user; /* own: instead of refusing the client */
 
     /* logging */
     unsigned log_dest; /* log_dest bits of log.h */

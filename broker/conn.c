@@ -209,6 +209,10 @@ static void conn_timeout(void *arg)
         conn_fail(conn, CONN_BROKEN);
         return;
     }
+    if (conn->state == CONN_LOGIN && conn->refusal) {
+        login_answer(conn);
+        return;
+    }
     if (conn->state != CONN_UP) {
         conn_fail(conn, conn->state == CONN_CLOSING ? "it does not take its last answer"
                         : conn->state == CONN_LOGIN ? "its login took longer than connect_timeout"

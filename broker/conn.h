@@ -30,6 +30,7 @@ struct conn {
     struct principal *who;
     struct session *session;
     uint8_t state, level;
+    uint8_t refusal;  /* in CONN_LOGIN: the code of a CONNACK that waits for its time; 0: none does */
     bool input_rests; /* input is left over and waits for the next turn, the verdict or the end of a pause */
     bool paused;
     bool broken;        /* nothing can be written any more; what was received before is still heard */
@@ -38,7 +39,7 @@ struct conn {
     uint16_t keepalive; /* seconds */
     uint32_t greeting;  /* what its CONNECT takes of the room for large ones, until it is accepted */
     int64_t last_input; /* loop_now() of its last packet */
-    struct timer timer; /* handshake and CONNECT deadline, then keep alive */
+    struct timer timer; /* handshake and CONNECT deadline, the time of a refusal, then keep alive */
     struct msg *will;   /* published when it ends without DISCONNECT [MQTT-3.1.2-8]; a reference */
     struct outq out;
     struct published *published; /* the last PUBLISH that the ACL allowed (on_publish.c) */

@@ -20,6 +20,10 @@
     X(connections, "connections/accepted", "connections accepted since the start")             \
     X(connects_refused, "connections/refused", "CONNECT packets and connections refused")      \
     X(logins_failed, "connections/logins_failed", "logins with a wrong user name or password") \
+    X(logins_full, "connections/logins_full", "logins refused for lack of room to wait")       \
+    X(logins_cached, "connections/logins_cached", "logins with a known password")              \
+    X(logins_banned, "connections/logins_banned", "logins refused without a look")             \
+    X(bans, "connections/bans", "times that a ban began")                                      \
     X(publish_denied, "publish/messages/denied", "PUBLISH packets that the ACL denied")        \
     X(messages_revoked, "publish/messages/revoked",                                            \
       "messages dropped because the client they waited for may no longer read them")           \

@@ -2,32 +2,20 @@
  * on_connect.c - CONNECT and DISCONNECT.
  *
  *   on_connect: decode, keep what is needed in conn and principal
- *      -> login(): by certificate, anonymous, or password -> a hashing worker; reading is off
- *           -> on_verdict() (later, by id): accept() or refuse()
- *                accept(): takeover, CleanSession, session, will, CONNACK, in this order
+ *      -> login_start() (on_login.c), which may take a while; nothing is read meanwhile
+ *           -> login_done(): it has shown who it is
+ *                -> accept_client(): takeover, CleanSession, session, will, CONNACK, in this order
  *
  * Nothing of the old session is touched before the new client has shown who it is [MQTT-3.1.4-3]. A kept
  * session belongs to client id and user: another user never gets its queue.
  */
 #include "broker/dispatch.h"
 #include "broker/log.h"
+#include "broker/on_login.h"
 #include "broker/router.h"
 #include "broker/topic.h"
 #include <stdlib.h>
 #include <sys/random.h>
-
-/* CONNACK with a code, then the end [MQTT-3.2.2-5]. */
-static void refuse(struct conn *conn, uint8_t code, const char *why)
-{
-    conn->broker->counters.connects_refused++;
-    if (conn->broker->config->connection_messages) {
-        log_write(LOG_T_NOTICE, "Client %s [%s:%u] refused: %s.", conn_name(conn), conn->who->address,
-                  conn->who->port, why);
-    }
-    uint8_t answer[4] = {0};
-    conn_answer(conn, answer, packet_put_connack(answer, false, code));
-    conn_finish(conn);
-}
 
 static char *copy_string(struct slice s)
 {
@@ -53,15 +41,45 @@ static char *make_client_id(const char *prefix)
     return id;
 }
 
-static const struct config_security *security_of(const struct conn *conn)
+/* ---- whose session is it ---- */
+
+/* The same name in another password file is another user. */
+static bool other_users_file(const struct broker *broker, const struct principal *a,
+                             const struct principal *b)
 {
-    return conn_door(conn)->config->security;
+    const struct door *da = &broker->doors[a->listener], *db = &broker->doors[b->listener];
+    return a->user && !slice_eq(slice_str(da->config->security->password_file),
+                                slice_str(db->config->security->password_file));
+}
+
+static bool another_users(const struct conn *conn)
+{
+    const struct session *old = session_find(&conn->broker->sessions, conn->who->client_id);
+    if (!old) {
+        return false;
+    }
+    if (!old->who) {
+        return true; /* the broker's own (local.h) */
+    }
+    if (!slice_eq(slice_str(old->who->user), slice_str(conn->who->user)) ||
+        !old->who->user != !conn->who->user) {
+        return true;
+    }
+    return other_users_file(conn->broker, old->who, conn->who);
+}
+
+/* discard_session_of_other_user; the broker's own stay. */
+static bool may_discard(const struct conn *conn)
+{
+    return conn->broker->config->discard_session_of_other_user &&
+           session_find(&conn->broker->sessions, conn->who->client_id)->who;
 }
 
 /* ---- accepting ---- */
 
-/* Ends whoever uses the client id now [MQTT-3.1.4-2], and the old session with CleanSession 1 [MQTT-3.1.2-6].
- * Returns the session to go on with, or NULL. */
+/* Ends whoever uses the client id now [MQTT-3.1.4-2], and the old session with CleanSession 1 [MQTT-3.1.2-6]
+ * or when it is another user's, which login_done() has allowed. Returns the session to go on with, or NULL.
+ */
 static struct session *take_over(struct conn *conn)
 {
     struct sessions *sessions = &conn->broker->sessions;
@@ -70,7 +88,7 @@ static struct session *take_over(struct conn *conn)
         old->peer->ops->kick(old->peer, "the same client id connected again");
         old = session_find(sessions, conn->who->client_id); /* a clean one is gone */
     }
-    if (old && conn->clean) {
+    if (old && (conn->clean || another_users(conn))) {
         session_destroy(sessions, old);
         old = NULL;
     }
@@ -106,7 +124,7 @@ static void accept_client(struct conn *conn)
         session = session_new(sessions, conn->who->client_id, conn->who, conn->clean);
     }
     if (!session) {
-        refuse(conn, CONNACK_UNAVAILABLE, "out of memory for its session");
+        login_refuse(conn, CONNACK_UNAVAILABLE, "out of memory for its session");
         return;
     }
     uint8_t answer[4] = {0};
@@ -124,36 +142,14 @@ static void accept_client(struct conn *conn)
     conn_greeted(conn);
     session_attach(sessions, session, &conn->peer, conn->who);
     log_accepted(conn);
+    broker_decided(
+        conn->broker,
+        &(struct decision){.kind = DECIDED_CONNECT, .allowed = true, .who = conn->who, .reason = "accepted"});
     start_keepalive(conn);
     conn_resume(conn);
 }
 
 /* ---- who is it ---- */
-
-/* The same name in another password file is another user. */
-static bool other_users_file(const struct broker *broker, const struct principal *a,
-                             const struct principal *b)
-{
-    const struct door *da = &broker->doors[a->listener], *db = &broker->doors[b->listener];
-    return a->user && !slice_eq(slice_str(da->config->security->password_file),
-                                slice_str(db->config->security->password_file));
-}
-
-static bool another_users(const struct conn *conn)
-{
-    const struct session *old = session_find(&conn->broker->sessions, conn->who->client_id);
-    if (!old) {
-        return false;
-    }
-    if (!old->who) {
-        return true; /* the broker's own (local.h) */
-    }
-    if (!slice_eq(slice_str(old->who->user), slice_str(conn->who->user)) ||
-        !old->who->user != !conn->who->user) {
-        return true;
-    }
-    return other_users_file(conn->broker, old->who, conn->who);
-}
 
 /* use_username_as_clientid: who has shown a user name has shown its client id with it. */
 static bool name_by_user(struct conn *conn)
@@ -175,75 +171,24 @@ static bool clients_full(struct broker *broker, const char *client_id)
            !session_find(&broker->sessions, client_id);
 }
 
-static void login_done(struct conn *conn)
+/* It has shown who it is. What else speaks against letting it in is asked here, and answered at once. */
+void login_done(struct conn *conn)
 {
     bool by_user = conn_door(conn)->config->use_username_as_clientid;
     struct acl_answer admitted;
     if (by_user && !name_by_user(conn)) {
-        refuse(conn, CONNACK_REFUSED, "use_username_as_clientid needs a user name");
+        login_refuse(conn, CONNACK_REFUSED, "use_username_as_clientid needs a user name");
     } else if (!(admitted = acl_admits(conn_door(conn)->acl, conn->who)).allowed) {
-        refuse(conn, CONNACK_REFUSED, admitted.reason);
+        login_not_admitted(conn, admitted);
     } else if (clients_full(conn->broker, conn->who->client_id)) {
-        refuse(conn, CONNACK_UNAVAILABLE, "global_max_clients is reached");
+        login_refuse(conn, CONNACK_UNAVAILABLE, "global_max_clients is reached");
     } else if (broker_memory_full(conn->broker, 0, MEMORY_TO_KEEP) &&
                !session_find(&conn->broker->sessions, conn->who->client_id)) {
-        refuse(conn, CONNACK_UNAVAILABLE, "memory_limit is reached");
-    } else if (another_users(conn)) {
-        refuse(conn, CONNACK_REFUSED, "its client id belongs to the session of another user");
+        login_refuse(conn, CONNACK_UNAVAILABLE, "memory_limit is reached");
+    } else if (another_users(conn) && !may_discard(conn)) {
+        login_refuse(conn, CONNACK_REFUSED, "its client id belongs to the session of another user");
     } else {
         accept_client(conn);
-    }
-}
-
-static void on_verdict(void *arg, uint64_t id, enum auth_verdict verdict)
-{
-    struct broker *broker = arg;
-    struct conn *conn = conn_by_id(broker, id);
-    if (!conn || conn->state != CONN_LOGIN) {
-        return; /* it has gone meanwhile */
-    }
-    if (verdict == AUTH_ALLOWED) {
-        login_done(conn);
-    } else if (verdict == AUTH_UNAVAILABLE) {
-        refuse(conn, CONNACK_UNAVAILABLE, "too many logins are waiting");
-    } else {
-        broker->counters.logins_failed++;
-        refuse(conn, CONNACK_REFUSED, "wrong user name or password");
-    }
-}
-
-/* The certificate says who it is; no password is asked for. */
-static void login_by_certificate(struct conn *conn, bool whole_subject)
-{
-    const char *name = whole_subject ? conn->who->cert_subject : conn->who->cert_cn;
-    char *user = name ? strdup(name) : NULL;
-    if (!user) {
-        refuse(conn, CONNACK_BAD_LOGIN, "no certificate with a name to be used as user name");
-        return;
-    }
-    free(conn->who->user);
-    conn->who->user = user;
-    login_done(conn);
-}
-
-static void login(struct conn *conn, const struct packet_connect *connect)
-{
-    const struct door *door = conn_door(conn);
-    if (door->config->use_identity_as_username || door->config->use_subject_as_username) {
-        login_by_certificate(conn, door->config->use_subject_as_username);
-    } else if (!connect->has_user) {
-        if (security_of(conn)->allow_anonymous) {
-            login_done(conn);
-        } else {
-            refuse(conn, CONNACK_REFUSED, "anonymous clients are not allowed");
-        }
-    } else if (door->passwords) {
-        hasher_verify(conn->broker->hasher, door->passwords, connect->user, connect->password, on_verdict,
-                      conn->broker, conn->id);
-    } else if (security_of(conn)->allow_anonymous) {
-        login_done(conn); /* as mosquitto: without a password file the name is taken as it is */
-    } else {
-        refuse(conn, CONNACK_REFUSED, "there is no password file to check its password against");
     }
 }
 
@@ -277,14 +222,14 @@ static bool keep_will(struct conn *conn, const struct packet_connect *connect)
     }
     const char *why = unwanted(conn, will);
     if (why) {
-        refuse(conn, CONNACK_REFUSED, why);
+        login_refuse(conn, CONNACK_REFUSED, why);
         return false;
     }
     conn->will = msg_new_mounted(slice_str(config->mount_point), will->topic, will->payload, will->qos,
                                  will->retain, conn->who);
     if (!conn->will) {
-        refuse(conn, CONNACK_UNAVAILABLE,
-               "out of memory for its will, or the will's topic with mount_point is too long");
+        login_refuse(conn, CONNACK_UNAVAILABLE,
+                     "out of memory for its will, or the will's topic with mount_point is too long");
         return false;
     }
     return true;
@@ -294,16 +239,16 @@ static bool keep_names(struct conn *conn, const struct packet_connect *connect)
 {
     struct principal *who = conn->who;
     who->client_id = connect->client_id.n ? copy_string(connect->client_id)
-                                          : make_client_id(security_of(conn)->auto_id_prefix);
+                                          : make_client_id(conn_door(conn)->config->security->auto_id_prefix);
     who->user = connect->has_user ? copy_string(connect->user) : NULL;
     if (!who->client_id || (connect->has_user && !who->user)) {
-        refuse(conn, CONNACK_UNAVAILABLE, "out of memory for its names");
+        login_refuse(conn, CONNACK_UNAVAILABLE, "out of memory for its names");
         return false;
     }
     const char *prefix = conn->broker->config->clientid_prefixes;
     if (prefix && strncmp(who->client_id, prefix, strlen(prefix)) != 0) {
-        refuse(conn, CONNACK_BAD_ID,
-               "its client id does not begin with clientid_prefixes"); /* [MQTT-3.1.3-9] */
+        login_refuse(conn, CONNACK_BAD_ID,
+                     "its client id does not begin with clientid_prefixes"); /* [MQTT-3.1.3-9] */
         return false;
     }
     return true;
@@ -320,7 +265,8 @@ static uint8_t wrong_wish(const struct conn *conn, const struct packet_connect *
     if (connect->client_id.n > 0) {
         return 0;
     }
-    if (!connect->clean || connect->level == 3 || !security_of(conn)->allow_zero_length_clientid) {
+    if (!connect->clean || connect->level == 3 ||
+        !conn_door(conn)->config->security->allow_zero_length_clientid) {
         *why = "an empty client id needs CleanSession 1 and allow_zero_length_clientid"; /* [MQTT-3.1.3-8] */
         return CONNACK_BAD_ID;
     }
@@ -336,7 +282,7 @@ void on_connect(struct conn *conn, uint8_t flags, struct slice body)
         error = PACKET_BAD_LEVEL;
     }
     if (error == PACKET_BAD_LEVEL) {
-        refuse(conn, CONNACK_BAD_LEVEL, packet_error_text(error)); /* [MQTT-3.1.2-2] */
+        login_refuse(conn, CONNACK_BAD_LEVEL, packet_error_text(error)); /* [MQTT-3.1.2-2] */
         return;
     }
     if (error) {
@@ -346,7 +292,7 @@ void on_connect(struct conn *conn, uint8_t flags, struct slice body)
     const char *why;
     uint8_t code = wrong_wish(conn, &connect, &why);
     if (code) {
-        refuse(conn, code, why);
+        login_refuse(conn, code, why);
         return;
     }
     conn->state = CONN_LOGIN;
@@ -354,7 +300,7 @@ void on_connect(struct conn *conn, uint8_t flags, struct slice body)
     conn->clean = connect.clean;
     conn->keepalive = connect.keepalive;
     if (keep_names(conn, &connect) && keep_will(conn, &connect)) {
-        login(conn, &connect);
+        login_start(conn, &connect);
     }
 }
 

@@ -15,7 +15,6 @@
 #include <unistd.h>
 
 enum {
-    LOGINS_WAITING = 1024,     /* passwords that wait for a hashing worker */
     HANDSHAKES_WAITING = 4096, /* TLS handshakes under way */
 };
 
@@ -205,7 +204,11 @@ struct wire *wire_new(struct broker *broker, struct err *err)
     wire->broker = broker;
     broker->doors = calloc(config->listener_count, sizeof *broker->doors);
     broker->door_count = broker->doors ? config->listener_count : 0;
-    broker->hasher = hasher_new(loop_mailbox(broker->loop), threads(config->auth_threads), LOGINS_WAITING);
+    broker->hasher = hasher_new(loop_mailbox(broker->loop),
+                                &(struct hasher_options){.threads = threads(config->auth_threads),
+                                                         .listeners = config->listener_count,
+                                                         .cache = config->auth_cache,
+                                                         .counters = &broker->counters});
     bool ok = broker->doors || err_set(err, "Error: out of memory for the listeners") == 0;
     ok = ok && (broker->hasher || err_set(err, "Error: cannot start the threads that check passwords") == 0);
     if (ok && any_listener(config, true)) {
@@ -271,6 +274,17 @@ static void use_doors(struct wire *wire, struct policy_before *before)
     }
 }
 
+/* The cache of verified secrets ends with any change of a file; a reload that brings none keeps it. */
+static void forget_secrets(struct broker *broker, const struct policy_before *before)
+{
+    for (size_t i = 0; i < broker->door_count; i++) {
+        if (passwords_print(before[i].passwords) != passwords_print(broker->doors[i].passwords)) {
+            hasher_forget(broker->hasher);
+            return;
+        }
+    }
+}
+
 void wire_use(struct wire *wire, struct wiring *wiring, struct config *config)
 {
     struct broker *broker = wire->broker;
@@ -280,6 +294,7 @@ void wire_use(struct wire *wire, struct wiring *wiring, struct config *config)
     broker_use_limits(broker);
     use_doors(wire, wiring->before);
     if (old) {
+        forget_secrets(broker, wiring->before);
         policy_changed(broker, wiring->before);
     }
     for (size_t i = 0; i < broker->door_count; i++) {

@@ -47,16 +47,16 @@ static struct rig {
 } rig;
 
 /* Takes the place of auth/hasher.c. */
-void hasher_verify(struct hasher *hasher, const struct passwords *passwords, struct slice user,
-                   struct slice password, auth_done *done, void *ctx, uint64_t id)
+void hasher_verify(struct hasher *hasher, const struct passwords *passwords,
+                   const struct auth_question *question)
 {
     (void)hasher;
     assert_non_null(passwords);
     assert_true(rig.login_count < LOGINS);
     struct login *login = &rig.logins[rig.login_count++];
-    *login = (struct login){.done = done, .ctx = ctx, .id = id};
-    snprintf(login->user, sizeof login->user, "%.*s", SLICE_ARG(user));
-    snprintf(login->password, sizeof login->password, "%.*s", SLICE_ARG(password));
+    *login = (struct login){.done = question->done, .ctx = question->ctx, .id = question->id};
+    snprintf(login->user, sizeof login->user, "%s", question->who->user);
+    snprintf(login->password, sizeof login->password, "%.*s", SLICE_ARG(question->password));
 }
 
 /* Answers the oldest login that waits. */

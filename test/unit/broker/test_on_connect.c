@@ -140,6 +140,250 @@ static void a_verdict_may_come_too_late(void **unused)
     assert_null(session_find(&rig.broker.sessions, "a"));
 }
 
+/* ---- failures are answered at a fixed time ---- */
+
+/* For all the tests below. */
+static void with_a_delay(uint32_t ms)
+{
+    rig.config.auth_fail_delay = ms;
+    rig.config.auth_ban_window = 60;
+    rig.config.auth_ban_time = 300;
+    rig.security.allow_anonymous = false;
+    rig.door.passwords = some_passwords;
+}
+
+/* Nothing came yet; a millisecond before its time neither; at its time this CONNACK. */
+static void expect_refusal_after(struct client *c, int64_t ms, int code)
+{
+    settle();
+    EXPECT(c, "");
+    fake_loop_pass(rig.broker.loop, ms - 1);
+    settle();
+    EXPECT(c, "");
+    assert_false(c->t.closed);
+    fake_loop_pass(rig.broker.loop, 1);
+    expect_connack(c, 0, code);
+}
+
+/* By jane, on this machine. */
+static struct client *guess(void)
+{
+    struct client *c = CONNECT(V4 "\xC2\0\x3C\0\1a\0\4jane\0\5wrong");
+    strcpy(c->conn->who->address, "127.0.0.1");
+    settle();
+    return c;
+}
+
+static void all_failures_are_answered_at_the_same_time(void **unused)
+{
+    (void)unused;
+    with_a_delay(1000);
+    struct client *c = guess();
+    verdict(AUTH_DENIED); /* at once: a token */
+    expect_refusal_after(c, 1000, CONNACK_REFUSED);
+    c = guess();
+    fake_loop_pass(rig.broker.loop, 400); /* a hash */
+    verdict(AUTH_DENIED);
+    expect_refusal_after(c, 600, CONNACK_REFUSED);
+    expect_refusal_after(CONNECT(V4 "\2\0\x3C\0\1a"), 1000, CONNACK_REFUSED); /* anonymous */
+    rig.door.passwords = NULL;
+    expect_refusal_after(CONNECT(V4 "\xC2\0\x3C\0\1a\0\1u\0\1p"), 1000, CONNACK_REFUSED);
+    rig.listener.use_identity_as_username = true;
+    expect_refusal_after(CONNECT(V4 "\2\0\x3C\0\1a"), 1000, CONNACK_BAD_LOGIN);
+}
+
+/* A long queue shows in whole steps. */
+static void a_late_verdict_waits_for_the_next_step(void **unused)
+{
+    (void)unused;
+    with_a_delay(1000);
+    struct client *c = guess();
+    fake_loop_pass(rig.broker.loop, 2001);
+    verdict(AUTH_DENIED);
+    expect_refusal_after(c, 999, CONNACK_REFUSED);
+    c = guess();
+    fake_loop_pass(rig.broker.loop, 2000);
+    verdict(AUTH_DENIED);
+    fake_loop_pass(rig.broker.loop, 0);
+    expect_connack(c, 0, CONNACK_REFUSED);
+}
+
+/* connect_timeout is for the verdict; the time of a refusal may lie behind it. */
+static void connect_timeout_does_not_end_it_before(void **unused)
+{
+    (void)unused;
+    with_a_delay(15000);
+    struct client *c = guess();
+    fake_loop_pass(rig.broker.loop, 9999);
+    verdict(AUTH_DENIED);
+    expect_refusal_after(c, 5001, CONNACK_REFUSED);
+    c = guess();
+    fake_loop_pass(rig.broker.loop, 10000);
+    settle();
+    assert_true(c->t.closed);
+    EXPECT(c, ""); /* no verdict, no answer */
+    verdict(AUTH_DENIED);
+}
+
+static void who_waits_to_be_refused_is_not_heard_and_holds_little(void **unused)
+{
+    (void)unused;
+    with_a_delay(1000);
+    struct client *watch = CONNECT(V4 "\xC2\0\x3C\0\1w\0\1w\0\1w");
+    settle();
+    verdict(AUTH_ALLOWED);
+    expect_connack(watch, 0, 0);
+    subscribe(watch, "w", 0);
+    uint64_t bytes = msg_bytes();
+    struct client *c = CONNECT(V4 "\xC6\0\x3C\0\1a\0\1w\0\4gone\0\1u\0\1p");
+    SEND(c, "\x82\x06\0\1\0\1w\1\xC0\0");
+    settle();
+    assert_true(msg_bytes() > bytes);
+    verdict(AUTH_DENIED);
+    assert_int_equal(msg_bytes(), bytes); /* the will is gone */
+    assert_int_equal(rig.broker.counters.logins_failed, 1);
+    settle();
+    assert_false(c->t.reading);
+    c->t.at_end = true; /* and it leaves meanwhile */
+    SEND(watch, "\xC0\0");
+    settle();
+    EXPECT(watch, "\xD0\0"); /* who is in notices nothing */
+    fake_loop_pass(rig.broker.loop, 1000);
+    settle();
+    assert_true(c->t.closed);
+    EXPECT(watch, "");
+    assert_int_equal(subs_count(rig.broker.subs), 1);
+    c = guess(); /* it ends with the broker */
+    verdict(AUTH_DENIED);
+}
+
+/* What is wrong with the packet, or was found after a login, says nothing about passwords. */
+static void other_refusals_are_immediate(void **unused)
+{
+    (void)unused;
+    with_a_delay(1000);
+    expect_connack(CONNECT(V4 "\0\0\0\0\0"), 0, CONNACK_BAD_ID);
+    expect_connack(CONNECT("\0\4MQTT\5\2\0\x3C\0\0\3abc"), 0, CONNACK_BAD_LEVEL);
+    assert_non_null(session_new(&rig.broker.sessions, "a", NULL, true));
+    struct client *c = guess();
+    verdict(AUTH_ALLOWED);
+    expect_connack(c, 0, CONNACK_REFUSED);
+    c = guess();
+    verdict(AUTH_UNAVAILABLE);
+    expect_connack(c, 0, CONNACK_UNAVAILABLE);
+    assert_int_equal(rig.broker.counters.logins_full, 1);
+}
+
+/* ---- who fails too often ---- */
+
+static void after_some_failures_nobody_is_asked_any_more(void **unused)
+{
+    (void)unused;
+    static const int64_t after[] = {1000, 1000, 2000, 4000};
+    with_a_delay(1000);
+    rig.config.auth_ban_failures = 4;
+    for (int i = 0; i < 4; i++) {
+        struct client *c = guess();
+        verdict(AUTH_DENIED);
+        expect_refusal_after(c, after[i], CONNACK_REFUSED);
+    }
+    assert_int_equal(rig.broker.counters.bans, 1);
+    expect_refusal_after(guess(), 1000, CONNACK_REFUSED);
+    assert_int_equal(rig.login_count, 0);
+    assert_int_equal(rig.broker.counters.logins_banned, 1);
+    assert_int_equal(rig.broker.counters.logins_failed, 4);
+    struct client *other = CONNECT(V4 "\xC2\0\x3C\0\1b\0\4mary\0\5right");
+    strcpy(other->conn->who->address, "127.0.0.1");
+    settle();
+    verdict(AUTH_ALLOWED); /* this machine's other users are heard */
+    expect_connack(other, 0, 0);
+    fake_loop_pass(rig.broker.loop, 300000);
+    struct client *c = guess();
+    verdict(AUTH_ALLOWED);
+    expect_connack(c, 0, 0);
+}
+
+/* All guesses at once are no more than one after the other, not even the right one. */
+static void guesses_under_way_do_not_count_after_that(void **unused)
+{
+    (void)unused;
+    with_a_delay(1000);
+    rig.config.auth_ban_failures = 2;
+    struct client *c[4];
+    for (int i = 0; i < 4; i++) {
+        c[i] = guess();
+    }
+    verdict(AUTH_DENIED);
+    verdict(AUTH_DENIED);
+    verdict(AUTH_ALLOWED);
+    verdict(AUTH_DENIED);
+    assert_int_equal(rig.broker.counters.logins_failed, 2);
+    assert_int_equal(rig.broker.counters.logins_banned, 2);
+    assert_int_equal(rig.broker.counters.bans, 1);
+    settle();
+    EXPECT(c[2], "");
+    fake_loop_pass(rig.broker.loop, 2000); /* the second failure waits twice as long */
+    for (int i = 0; i < 4; i++) {
+        expect_connack(c[i], 0, CONNACK_REFUSED);
+    }
+    assert_int_equal(rig.broker.sessions.online, 0);
+}
+
+/* ---- what is told of it ---- */
+
+static struct {
+    int count;
+    bool allowed;
+    char user[16], reason[64];
+} told;
+
+static void listener(void *arg, const struct decision *decision)
+{
+    assert_ptr_equal(arg, &told);
+    assert_int_equal(decision->kind, DECIDED_CONNECT);
+    told.count++;
+    told.allowed = decision->allowed;
+    snprintf(told.user, sizeof told.user, "%s", decision->who->user ? decision->who->user : "");
+    snprintf(told.reason, sizeof told.reason, "%s", decision->reason);
+}
+
+static void expect_told(bool allowed, const char *user, const char *reason)
+{
+    assert_int_equal(told.count, 1);
+    assert_int_equal(told.allowed, allowed);
+    assert_string_equal(told.user, user);
+    assert_string_equal(told.reason, reason);
+    told.count = 0;
+}
+
+static void each_decision_is_told_once(void **unused)
+{
+    (void)unused;
+    memset(&told, 0, sizeof told);
+    rig.broker.decisions = (struct decision_listener){listener, &told};
+    with_a_delay(1000);
+    rig.config.auth_ban_failures = 1;
+    CONNECT("\0\4MQTT\5\2\0\x3C\0\0\3abc");
+    settle();
+    assert_int_equal(told.count, 1);
+    told.count = 0;
+    struct client *c = CONNECT(V4 "\xC2\0\x3C\0\1b\0\4mary\0\5right");
+    settle();
+    assert_int_equal(told.count, 0);
+    verdict(AUTH_ALLOWED);
+    settle();
+    expect_told(true, "mary", "accepted");
+    c = guess();
+    assert_int_equal(told.count, 0);
+    verdict(AUTH_DENIED);
+    expect_told(false, "jane", "wrong user name or password"); /* not only when the answer goes */
+    c = guess();
+    expect_told(false, "jane", "too many logins have failed (auth_ban_failures)");
+    fake_loop_pass(rig.broker.loop, 1000);
+    expect_connack(c, 0, CONNACK_REFUSED);
+    assert_int_equal(told.count, 0);
+}
+
 /* Nothing of the old session is touched before the new client has shown who it is [MQTT-3.1.4-3]. */
 static void a_wrong_password_takes_nothing_over(void **unused)
 {
@@ -208,6 +452,13 @@ static void keep_alive_may_be_limited(void **unused)
 }
 
 /* ---- sessions ---- */
+
+static struct client *watcher(void)
+{
+    struct client *c = client_up("watch", true);
+    subscribe(c, "w", 2);
+    return c;
+}
 
 static void a_kept_session_goes_on(void **unused)
 {
@@ -306,6 +557,34 @@ static void another_user_does_not_get_the_session(void **unused)
     expect_connack(CONNECT(V4 "\x80\0\x3C\0\1a\0\4jane"), 1, 0);
 }
 
+/* discard_session_of_other_user: it ends as with CleanSession 1, and the new one begins with nothing. */
+static void or_the_session_of_another_user_ends(void **unused)
+{
+    (void)unused;
+    rig.config.discard_session_of_other_user = true;
+    struct client *watch = watcher(), *c = CONNECT(V4 "\x84\0\x3C\0\1a\0\1w\0\4gone\0\4jane");
+    expect_connack(c, 0, 0);
+    subscribe(c, "t", 1);
+    struct client *next = CONNECT(V4 "\x80\0\x3C\0\1a\0\4mary");
+    settle();
+    assert_true(c->t.closed);
+    EXPECT(watch, "\x30\x07\0\1wgone");
+    expect_connack(next, 0, 0);
+    assert_int_equal(subs_count(rig.broker.subs), 1);
+    subscribe(next, "u", 1);
+    client_drop(next);
+    send_publish(watch, 2, "u", 1, 1);
+    settle();
+    watch->t.out_size = 0;
+    next = CONNECT(V4 "\x80\0\x3C\0\1a\0\4jane"); /* a kept one of somebody absent: as well */
+    expect_connack(next, 0, 0);
+    assert_int_equal(subs_count(rig.broker.subs), 1);
+    client_drop(next);
+    expect_connack(CONNECT(V4 "\x80\0\x3C\0\1a\0\4jane"), 1, 0); /* one's own goes on */
+    assert_non_null(session_new(&rig.broker.sessions, "$SYS", NULL, true));
+    expect_connack(CONNECT(V4 "\2\0\x3C\0\4$SYS"), 0, CONNACK_REFUSED);
+}
+
 static void sessions_are_limited(void **unused)
 {
     (void)unused;
@@ -342,13 +621,6 @@ static void nobody_takes_the_brokers_own_client_id(void **unused)
 /* ---- wills ---- */
 
 #define WILL(flags) V4 flags "\0\x3C\0\1a\0\1w\0\4gone"
-
-static struct client *watcher(void)
-{
-    struct client *c = client_up("watch", true);
-    subscribe(c, "w", 2);
-    return c;
-}
 
 static void a_will_is_published_when_the_connection_breaks(void **unused)
 {
@@ -532,6 +804,14 @@ int main(void)
         T(passwords_are_asked_for_and_waited_for),
         T(a_wrong_password_is_refused),
         T(a_verdict_may_come_too_late),
+        T(all_failures_are_answered_at_the_same_time),
+        T(a_late_verdict_waits_for_the_next_step),
+        T(connect_timeout_does_not_end_it_before),
+        T(who_waits_to_be_refused_is_not_heard_and_holds_little),
+        T(other_refusals_are_immediate),
+        T(after_some_failures_nobody_is_asked_any_more),
+        T(guesses_under_way_do_not_count_after_that),
+        T(each_decision_is_told_once),
         T(a_wrong_password_takes_nothing_over),
         T(the_certificate_may_say_who_it_is),
         T(the_user_name_may_be_the_client_id),
@@ -543,6 +823,7 @@ int main(void)
         T(the_same_client_id_takes_over),
         T(a_take_over_in_the_same_turn_works_too),
         T(another_user_does_not_get_the_session),
+        T(or_the_session_of_another_user_ends),
         T(sessions_are_limited),
         T(sessions_count_for_the_memory_limit),
         T(nobody_takes_the_brokers_own_client_id),

@@ -15,13 +15,20 @@ static struct {
     char passwd[48], acl[48];
     struct wire *wire;
     bool no_threads;
+    int forgotten; /* how often the cache of secrets was emptied */
 } f;
 
-struct hasher *hasher_new(struct mailbox *mailbox, int threads, int queue_max)
+struct hasher *hasher_new(struct mailbox *mailbox, const struct hasher_options *options)
 {
     assert_null(mailbox);
-    assert_true(threads >= 1 && queue_max > 100);
+    assert_true(options->threads >= 1 && options->listeners >= 1 && options->counters);
     return f.no_threads ? NULL : (struct hasher *)&f; /* nobody looks into it */
+}
+
+void hasher_forget(struct hasher *hasher)
+{
+    assert_ptr_equal(hasher, &f);
+    f.forgotten++;
 }
 
 void hasher_free(struct hasher *hasher)
@@ -208,6 +215,27 @@ static void who_has_another_password_now_is_disconnected(void **unused)
     settle();
     assert_true(alice->t.closed);
     assert_false(stranger->t.closed);
+}
+
+/* Any change of the file; not a reload that brings none. */
+static void verified_secrets_end_with_a_change_of_the_file(void **unused)
+{
+    (void)unused;
+    use();
+    use();
+    assert_int_equal(f.forgotten, 0);
+    write_file(f.passwd, "# a comment\nbob:" V6_SECRET6 "\nalice:" V7_SECRET "\n");
+    use();
+    assert_int_equal(f.forgotten, 0);
+    write_file(f.passwd, "alice:" V7_SECRET "\nbob:" V6_SECRET6 "\ncarol:" VA_SECRET "\n");
+    use();
+    assert_int_equal(f.forgotten, 1);
+    write_file(f.passwd, "alice:" VA_SECRET "\nbob:" V6_SECRET6 "\ncarol:" VA_SECRET "\n");
+    use();
+    assert_int_equal(f.forgotten, 2);
+    rig.security.password_file = NULL;
+    use();
+    assert_int_equal(f.forgotten, 3);
 }
 
 /* The verdict that comes is about a password that counts no more. */
@@ -599,6 +627,7 @@ int main(void)
         T(without_memory_nothing_is_loaded),
         T(without_memory_or_threads_there_is_no_start),
         T(who_has_another_password_now_is_disconnected),
+        T(verified_secrets_end_with_a_change_of_the_file),
         T(who_waits_for_its_verdict_meanwhile_is_disconnected),
         T(anonymous_clients_end_with_their_right),
         T(a_password_file_that_goes_takes_its_users_along),

@@ -159,8 +159,14 @@ static const char *const manual[] = {
     "access_log_journal",
     "access_log_rate",
     "access_log_topic",
+    "auth_ban_failures",
+    "auth_ban_time",
+    "auth_ban_window",
+    "auth_cache",
+    "auth_fail_delay",
     "auth_threads",
     "connect_timeout",
+    "discard_session_of_other_user",
     "handshake_timeout",
     "ignore_bridges",
     "max_topic_levels",
@@ -242,6 +248,12 @@ static void defaults_of_general_options(void **state)
     assert_int_equal(c->connect_timeout, 10);
     assert_int_equal(c->handshake_timeout, 10);
     assert_int_equal(c->auth_threads, 0);
+    assert_int_equal(c->auth_cache, 4096);
+    assert_int_equal(c->auth_fail_delay, 1000);
+    assert_int_equal(c->auth_ban_failures, 10);
+    assert_int_equal(c->auth_ban_window, 60);
+    assert_int_equal(c->auth_ban_time, 300);
+    assert_false(c->discard_session_of_other_user);
     assert_int_equal(c->tls_threads, 0);
     assert_false(c->ignore_bridges);
     assert_int_equal(c->websockets_headers_size, 0);
