@@ -57,17 +57,18 @@ static struct ban_entry *find(struct ban_entry *table, uint64_t key)
 static struct ban_entry *use(struct ban_entry **table, uint64_t key, unsigned most)
 {
     struct ban_entry *entry = find(*table, key);
-    if (!entry && HASH_COUNT(*table) >= most) {
+    struct ban_entry fresh = {.key = key};
+    if (entry) {
+        fresh = *entry;
+    } else if (HASH_COUNT(*table) >= most) {
         entry = *table; /* the place of the one used least recently */
+    }
+    if (entry) {
         HASH_DEL(*table, entry);
-        *entry = (struct ban_entry){.key = key};
-    } else if (entry) {
-        HASH_DEL(*table, entry);
-    } else if ((entry = calloc(1, sizeof *entry))) {
-        entry->key = key;
-    } else {
+    } else if (!(entry = malloc(sizeof *entry))) {
         return NULL;
     }
+    *entry = fresh;
     HASH_ADD(hh, *table, key, sizeof entry->key, entry);
     if (!entry->hh.tbl) {
         free(entry);

@@ -54,5 +54,5 @@ uint64_t principal_origin(const struct principal *principal)
         if (memcmp(b, mapped, sizeof mapped) != 0)
             return half[0] ? be64toh(half[0]) : ORIGIN_HERE;
     }
-    return (uint64_t)b[12] << 24 | b[13] << 16 | b[14] << 8 | b[15];
+    return (uint64_t)b[12] << 24 | (uint64_t)b[13] << 16 | (uint64_t)b[14] << 8 | b[15];
 }

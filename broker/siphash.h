@@ -14,7 +14,8 @@ struct siphash_key {
     uint64_t k[2];
 };
 
-/* A random one. Before the kernel has entropy it is made of addresses and the clock: better than a constant. */
+/* A random one. Before the kernel has entropy it is made of addresses and the clock: better than a constant.
+ */
 struct siphash_key siphash_key_new(void);
 
 uint64_t siphash(const struct siphash_key *key, const void *p, size_t n);

@@ -244,7 +244,7 @@ void wire_free(struct wire *wire)
         hasher_free(broker->hasher);
         broker->hasher = NULL;
     }
-    for (size_t i = 0; i < broker->door_count; i++) {
+    for (size_t i = 0; broker->doors && i < broker->door_count; i++) {
         passwords_unref(broker->doors[i].passwords);
         acl_unref(broker->doors[i].acl);
     }
