@@ -303,6 +303,34 @@ static void after_some_failures_nobody_is_asked_any_more(void **unused)
     expect_connack(c, 0, 0);
 }
 
+static void guess_from(const char *address)
+{
+    struct client *c = guess();
+    strcpy(c->conn->who->address, address);
+    verdict(AUTH_DENIED);
+    settle();
+}
+
+/* An address, and a user that is tried from many. */
+static void each_ban_is_counted_once(void **unused)
+{
+    (void)unused;
+    with_a_delay(0);
+    rig.config.connection_messages = true;
+    rig.config.auth_ban_failures = 2;
+    guess_from("198.51.100.1"); /* here he fails before there is any ban */
+    guess_from("198.51.100.2");
+    assert_int_equal(rig.broker.counters.bans, 1);
+    struct client *c = guess();
+    verdict(AUTH_ALLOWED);
+    expect_connack(c, 0, 0);
+    rig.broker.ban.seed.k[0]++; /* as if nobody had failed yet */
+    guess_from("198.51.100.1");
+    guess_from("198.51.100.1");
+    assert_int_equal(rig.broker.counters.bans, 2);
+    assert_int_equal(rig.broker.counters.logins_banned, 0);
+}
+
 /* All guesses at once are no more than one after the other, not even the right one. */
 static void guesses_under_way_do_not_count_after_that(void **unused)
 {
@@ -810,6 +838,7 @@ int main(void)
         T(who_waits_to_be_refused_is_not_heard_and_holds_little),
         T(other_refusals_are_immediate),
         T(after_some_failures_nobody_is_asked_any_more),
+        T(each_ban_is_counted_once),
         T(guesses_under_way_do_not_count_after_that),
         T(each_decision_is_told_once),
         T(a_wrong_password_takes_nothing_over),
