@@ -111,6 +111,11 @@ static void this_machine_is_not_refused_as_a_whole(void **unused)
     assert_true(refused("127.0.0.1", "wrong too", 1));
     assert_false(refused("127.0.0.1", "right", 1));
     assert_false(refused("unix", "right", 1));
+    for (int i = 0; i < 4; i++) {
+        struct ban_failure failure = fail_once("unix", (const char *[]){"a", "b", "c", "d"}[i], 2);
+        assert_int_equal(failure.slower, 1);
+        assert_int_equal(failure.began, BAN_NONE);
+    }
     fail_often("127.0.0.2", "x", 0); /* that is for tests: not this place */
     assert_true(refused("127.0.0.2", "right", 1));
 }
