@@ -146,6 +146,7 @@ static void nobody_listens_unless_told_to(void **unused)
     settle();
     assert_non_null(next_line(c));
     rig.config.access_log_topic = (char *)(uintptr_t) "client/accessLog";
+    session_rights_changed(c->conn->session); /* as a reload does before (policy.h) */
     accesslog_reload(log_);
     send_publish(c, 0, "client/accessLog", 0, 3);
     decide(DECIDED_REVOKED, false, "again");
