@@ -108,6 +108,7 @@ struct config {
     uint32_t handshake_timeout;  /* own: seconds a TLS or WebSocket handshake may take; default 10 */
     int auth_threads;            /* own: 0: cores - 1, at least 1 */
     uint32_t auth_cache;         /* own: verified secrets that are remembered; 0: none */
+    uint32_t auth_timeout;       /* own: seconds a login may wait for a hashing thread; default 20 */
     uint32_t auth_fail_delay;    /* own: ms from CONNECT to the answer of a failed login; 0: at once */
     uint32_t auth_ban_failures;  /* own: failed logins until more are refused without a look; 0: never */
     uint32_t auth_ban_window;    /* own: seconds in which they are counted */

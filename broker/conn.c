@@ -209,13 +209,12 @@ static void conn_timeout(void *arg)
         conn_fail(conn, CONN_BROKEN);
         return;
     }
-    if (conn->state == CONN_LOGIN && conn->refusal) {
-        login_answer(conn);
+    if (conn->state == CONN_LOGIN) {
+        login_due(conn);
         return;
     }
     if (conn->state != CONN_UP) {
         conn_fail(conn, conn->state == CONN_CLOSING ? "it does not take its last answer"
-                        : conn->state == CONN_LOGIN ? "its login took longer than connect_timeout"
                                                     : "no CONNECT came in time");
         return;
     }

@@ -20,7 +20,7 @@
     X(connections, "connections/accepted", "connections accepted since the start")             \
     X(connects_refused, "connections/refused", "CONNECT packets and connections refused")      \
     X(logins_failed, "connections/logins_failed", "logins with a wrong user name or password") \
-    X(logins_full, "connections/logins_full", "logins refused for lack of room to wait")       \
+    X(logins_full, "connections/logins_full", "logins refused because too many were waiting")  \
     X(logins_cached, "connections/logins_cached", "logins with a known password")              \
     X(logins_banned, "connections/logins_banned", "logins refused without a look")             \
     X(bans, "connections/bans", "times that a ban began")                                      \

@@ -20,8 +20,8 @@ uint32_t dispatch_max_packet(const struct conn *conn);
 /* on_connect.c [3.1] */
 void on_connect(struct conn *conn, uint8_t flags, struct slice body);
 void on_disconnect(struct conn *conn, uint8_t flags, struct slice body);
-/* on_login.c: the time of its refusal has come (conn->refusal). */
-void login_answer(struct conn *conn);
+/* on_login.c: the time of its refusal has come (conn->refusal), or it has waited for too long. */
+void login_due(struct conn *conn);
 /* on_publish.c [3.3] to [3.7] */
 void on_publish(struct conn *conn, uint8_t flags, struct slice body, struct msg *block);
 /* The connection goes: what is remembered of its last PUBLISH. */

@@ -6,7 +6,7 @@
  *                                                 --> on_verdict() (later, by id): login_done() | fail()
  *
  *   fail(): counted, logged, decided now; the CONNACK waits for the next multiple of auth_fail_delay behind
- *           the CONNECT (conn->timer) --> login_answer()
+ *           the CONNECT (conn->timer) --> login_due()
  *
  * The hard part is that the time of a refusal must not say why: whether the user exists, which kind of hash
  * his entry has, whether a thread was needed. So all failures are answered at the same time, by a timer. A
@@ -80,9 +80,14 @@ static void fail(struct conn *conn, uint8_t code, const char *why, unsigned slow
     timer_start(conn->broker->loop, &conn->timer, steps * step - elapsed);
 }
 
-void login_answer(struct conn *conn)
+void login_due(struct conn *conn)
 {
-    answer(conn, conn->refusal);
+    if (conn->refusal) {
+        answer(conn, conn->refusal);
+    } else {
+        conn->broker->counters.logins_full++;
+        login_refuse(conn, CONNACK_UNAVAILABLE, "its login has waited longer than auth_timeout");
+    }
 }
 
 /* Without a password that could have been guessed. */
@@ -176,12 +181,14 @@ static void on_verdict(void *arg, uint64_t id, enum auth_verdict verdict)
 static void ask_password(struct conn *conn, struct slice password)
 {
     struct broker *broker = conn->broker;
+    int64_t patience = broker->config->auth_timeout * INT64_C(1000);
     if (!refused_by_ban(conn)) {
+        timer_start(broker->loop, &conn->timer, patience);
         hasher_verify(broker->hasher, conn_door(conn)->passwords,
                       &(struct auth_question){
                           .who = conn->who,
                           .password = password,
-                          .until = loop_now(broker->loop) + broker->config->connect_timeout * INT64_C(1000),
+                          .until = loop_now(broker->loop) + patience,
                           .done = on_verdict,
                           .ctx = broker,
                           .id = conn->id,

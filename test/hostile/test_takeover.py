@@ -89,7 +89,7 @@ def test_a_hundred_at_once(attacked, clean):
 def test_a_hundred_logins_at_once(attacked):
     """Each password takes a while to check: the hundred are accepted one after the other, in whatever order the threads
     have them. The wrong ones take nothing over."""
-    broker = attacked("password_file {dir}/passwd\nauth_threads 4\nconnect_timeout 300\n", files={"passwd": "user:u"})
+    broker = attacked("password_file {dir}/passwd\nauth_threads 4\nauth_timeout 300\n", files={"passwd": "user:u"})
     passwd(broker.dir / "passwd", "slow", "right", "-H", "sha512-pbkdf2", "-I", "5000")  # some ms each
     broker.reload()
     with Bystanders(broker, user="user", password="u") as others:

@@ -86,7 +86,8 @@ static inline int rig_start(bool durable)
                                  .global_max_clients = -1,
                                  .retain_available = true,
                                  .max_topic_levels = 200,
-                                 .connect_timeout = 10};
+                                 .connect_timeout = 10,
+                                 .auth_timeout = 20};
     rig.door = (struct door){.config = &rig.listener};
     fake_storage_init(&rig.storage);
     rig.durable = durable;

@@ -165,6 +165,7 @@ static const char *const manual[] = {
     "auth_cache",
     "auth_fail_delay",
     "auth_threads",
+    "auth_timeout",
     "connect_timeout",
     "discard_session_of_other_user",
     "handshake_timeout",
@@ -250,6 +251,7 @@ static void defaults_of_general_options(void **state)
     assert_int_equal(c->auth_threads, 0);
     assert_int_equal(c->auth_cache, 4096);
     assert_int_equal(c->auth_fail_delay, 1000);
+    assert_int_equal(c->auth_timeout, 20);
     assert_int_equal(c->auth_ban_failures, 10);
     assert_int_equal(c->auth_ban_window, 60);
     assert_int_equal(c->auth_ban_time, 300);
