@@ -275,7 +275,7 @@ unsigned log_sink_flush(struct log_sink *sink, const struct log_wait *wait)
 unsigned log_sink_put(struct log_sink *sink, const struct log_stamp *stamp, const struct log_line *line,
                       const struct log_wait *wait)
 {
-    char head[LOG_STAMP_MAX + 4];
+    char head[LOG_STAMP_MAX + 4] = "";
     size_t n;
     unsigned lost = 0;
 
