@@ -297,12 +297,13 @@ def test_memory_limit_against_subscriptions(attacked):
         for part in range(40):
             codes += client.subscribe(*("/".join([f"{part}.{i}"] + ["x"] * 199) for i in range(100)))
         granted = codes.index(FAILURE)
-        assert granted > 300 and set(codes[granted:]) == {FAILURE}
+        few = len(codes) - granted - codes.count(FAILURE)  # fit where a message of the others was until then
+        assert granted > 300 and few < 20
         broker.wait_log(r"memory_limit: \d+ of its 20000000 bytes are held: no new sessions, subscriptions")
         denied = r"Denied SUBSCRIBE from greedy to (\d+) filters of one packet: memory_limit is reached\."
         broker.wait_log(denied + " The first is '39[.]0/")  # the last packet's
         alone = broker.log.count("Denied SUBSCRIBE from greedy to '")
-        assert sum(map(int, re.findall(denied, broker.log))) + alone == len(codes) - granted
+        assert sum(map(int, re.findall(denied, broker.log))) + alone == codes.count(FAILURE)
         memory.check(peak=36 * MB)
         others.go_on()
         for late in range(1000):  # the packet itself counted, too
