@@ -122,16 +122,25 @@ static void check_admitted(struct broker *broker, struct conn *conn)
     }
 }
 
+/* Whether it is somebody, or will be when its password, which was read before, proves right. A login that
+ * fails in any case goes on to its answer, whose time must not say why: a reload would tell whether there was
+ * such a user. */
+static bool may_be_known(const struct policy_before *before, const struct conn *conn)
+{
+    return conn->state == CONN_UP || (conn->state == CONN_LOGIN && !conn->refusal &&
+                                      mark_of(before->passwords, slice_str(conn->who->user)) != 0);
+}
+
 /* A right ends with its reason: who logged in with a password that is no longer the user's is disconnected.
  */
 static void check_conn(void *arg, struct conn *conn)
 {
     const struct swap *swap = arg;
-    bool known = conn->state == CONN_UP || conn->state == CONN_LOGIN; /* by a password that was read before */
-    if (!known) {
+    const struct policy_before *before = &swap->before[conn->who->listener];
+    if (!may_be_known(before, conn)) {
         return;
     }
-    enum standing now = standing(&swap->before[conn->who->listener], conn_door(conn), conn->who);
+    enum standing now = standing(before, conn_door(conn), conn->who);
     if (now == STANDS) {
         check_admitted(swap->broker, conn);
         return;
@@ -254,7 +263,7 @@ void policy_check_session(struct broker *broker, struct session *session)
     policy_subscriptions(broker, session);
     session->policy = broker->sessions.policy;
     const struct door *door = session->gone ? NULL : broker_door(broker, session->who);
-    if (!door || !door->acl) {
+    if (!door) { /* without an acl_file, too: the access log is then for nobody */
         return;
     }
     broker->turn_visits +=

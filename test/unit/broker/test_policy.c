@@ -170,6 +170,20 @@ static void without_rules_nothing_is_done(void **unused)
     assert_int_equal(out_of_date(), 0);
 }
 
+/* Only an acl_file lets anybody read it, and that has gone. */
+static void the_access_log_goes_with_the_acl_file(void **unused)
+{
+    (void)unused;
+    struct session *s = away("s");
+    rig.broker.decisions.topic = slice_str("log");
+    publish("log", 1);
+    publish("open", 1);
+    assert_int_equal(s->queue.count, 2);
+    new_rules(NULL);
+    settle();
+    assert_int_equal(s->queue.count, 1);
+}
+
 /* ---- before it comes by ---- */
 
 static void what_is_published_meets_the_new_rules(void **unused)
@@ -408,6 +422,7 @@ int main(void)
         T(a_second_reload_in_the_middle_begins_anew),
         T(numbers_go_round),
         T(without_rules_nothing_is_done),
+        T(the_access_log_goes_with_the_acl_file),
         T(what_is_published_meets_the_new_rules),
         T(what_is_forbidden_takes_no_room),
         T(a_full_turn_leaves_the_queue_alone),

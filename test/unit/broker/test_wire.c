@@ -256,6 +256,30 @@ static void who_waits_for_its_verdict_meanwhile_is_disconnected(void **unused)
     assert_null(session_find(&rig.broker.sessions, "c"));
 }
 
+/* Its answer comes at its time, as that of any other failure: nobody learns from a reload that there is no
+ * such user. */
+static void a_login_that_fails_anyway_is_left_to_its_answer(void **unused)
+{
+    (void)unused;
+    rig.config.auth_fail_delay = 1000;
+    use();
+    struct client *waits = client_open(), *failed = client_open();
+    SEND(waits, "\x10\x18\0\4MQTT\4\xc2\0\x3c\0\1c\0\4carl\0\3old");
+    SEND(failed, "\x10\x18\0\4MQTT\4\xc2\0\x3c\0\1d\0\4carl\0\3old");
+    settle();
+    assert_int_equal(rig.login_count, 2);
+    verdict(AUTH_DENIED);
+    write_file(f.passwd, "alice:" VA_SECRET "\n");
+    use();
+    settle();
+    assert_false(waits->t.closed || failed->t.closed);
+    verdict(AUTH_DENIED);
+    fake_loop_pass(rig.broker.loop, 1000);
+    settle();
+    EXPECT(waits, "\x20\2\0\5");
+    EXPECT(failed, "\x20\2\0\5");
+}
+
 static void anonymous_clients_end_with_their_right(void **unused)
 {
     (void)unused;
@@ -629,6 +653,7 @@ int main(void)
         T(who_has_another_password_now_is_disconnected),
         T(verified_secrets_end_with_a_change_of_the_file),
         T(who_waits_for_its_verdict_meanwhile_is_disconnected),
+        T(a_login_that_fails_anyway_is_left_to_its_answer),
         T(anonymous_clients_end_with_their_right),
         T(a_password_file_that_goes_takes_its_users_along),
         T(names_of_certificates_are_no_matter_of_passwords),
