@@ -8,7 +8,6 @@
 #include "auth/waiting.h"
 
 #include "broker/hash.h"
-#include "broker/siphash.h"
 
 #include <stdlib.h>
 
@@ -24,7 +23,7 @@ struct ring {
 struct lane {
     struct link link; /* first */
     UT_hash_handle hh;
-    uint64_t key; /* of listener and address, seeded: strangers cannot choose it */
+    uint64_t key[2]; /* listener and address */
     struct waiting_place *first, **last;
     uint32_t places;
 };
@@ -36,11 +35,9 @@ struct door {
 };
 
 struct waiting {
-    struct siphash_key seed;
     struct lane *lanes;
     struct ring doors;
     uint32_t places;
-    size_t listeners;
     struct door listener[];
 };
 
@@ -81,12 +78,7 @@ static void ring_turn(struct ring *ring, bool stays)
 
 struct waiting *waiting_new(size_t listeners)
 {
-    struct waiting *waiting = calloc(1, sizeof *waiting + listeners * sizeof *waiting->listener);
-    if (waiting) {
-        waiting->seed = siphash_key_new();
-        waiting->listeners = listeners;
-    }
-    return waiting;
+    return calloc(1, sizeof(struct waiting) + listeners * sizeof(struct door));
 }
 
 void waiting_free(struct waiting *waiting)
@@ -97,15 +89,14 @@ void waiting_free(struct waiting *waiting)
 static struct lane *lane_of(struct waiting *waiting, size_t listener, uint64_t origin)
 {
     struct lane *lane = NULL;
-    const uint64_t who[2] = {listener, origin};
-    uint64_t key = siphash(&waiting->seed, who, sizeof who);
-    HASH_FIND(hh, waiting->lanes, &key, sizeof key, lane);
+    const uint64_t key[2] = {listener, origin};
+    HASH_FIND(hh, waiting->lanes, key, sizeof key, lane);
     if (lane)
         return lane;
     lane = calloc(1, sizeof *lane);
     if (!lane)
         return NULL;
-    lane->key = key;
+    memcpy(lane->key, key, sizeof key);
     lane->last = &lane->first;
     HASH_ADD(hh, waiting->lanes, key, sizeof lane->key, lane);
     if (!lane->hh.tbl) {

@@ -41,7 +41,7 @@ static uint64_t key_of(const struct ban *ban, enum kind kind, const struct princ
         what.origin = principal_origin(who);
     }
     if (kind != ADDRESS) {
-        what.user = siphash(&ban->seed, user.n ? user.p : (const uint8_t *)"", user.n);
+        what.user = siphash(&ban->seed, user.p, user.n);
     }
     return siphash(&ban->seed, &what, sizeof what);
 }

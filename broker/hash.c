@@ -2,10 +2,11 @@
  * hash.c - hashes with a random seed. See hash.h.
  *
  * Eight bytes a step, each multiplied with what the seed and the bytes before have made: whoever does not
- * know the seed cannot say which inputs meet. The constants must not meet an input, for the product would be
- * 0 whatever the seed: as bytes they are no UTF-8, which all that comes from outside is.
+ * know the seed cannot say which inputs meet. The seed is in both factors, so that there are no bytes that
+ * make one of them, and all that came before, 0.
  */
 #include "broker/hash.h"
+#include "broker/clock.h"
 #include <string.h>
 #include <sys/random.h>
 
@@ -22,25 +23,21 @@ static uint64_t folded_product(uint64_t a, uint64_t b)
 #endif
 }
 
-static uint64_t mix(uint64_t a, uint64_t b)
-{
-    return folded_product(a ^ 0x9E3779B97F4A7C15u, b ^ 0xD6E8FEB86659FD93u);
-}
-
 uint32_t hash_bytes(uint64_t seed, const void *bytes, size_t n)
 {
+    const uint64_t other = seed ^ 0xD6E8FEB86659FD93u;
     uint64_t h = seed ^ n;
     const uint8_t *p = bytes;
     for (; n >= 8; p += 8, n -= 8) {
         uint64_t w;
         memcpy(&w, p, 8);
-        h = mix(h, w);
+        h = folded_product(h ^ 0x9E3779B97F4A7C15u, w ^ other);
     }
     uint64_t w = 0;
     if (n) {
         memcpy(&w, p, n);
     }
-    h = mix(h, w);
+    h = folded_product(h ^ 0x9E3779B97F4A7C15u, w ^ other);
     return (uint32_t)(h ^ (h >> 32));
 }
 
@@ -48,7 +45,7 @@ uint64_t hash_seed(void)
 {
     uint64_t seed;
     if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) != sizeof seed) {
-        seed = (uint64_t)(uintptr_t)&seed; /* before the kernel has entropy: better than a constant */
+        seed = (uint64_t)(uintptr_t)&seed ^ (uint64_t)clock_us() << 32;
     }
     return seed;
 }

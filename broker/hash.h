@@ -6,6 +6,9 @@
  * would choose thousands that fall into one bucket. So each process has a seed that uthash's tables share,
  * and each tree of topics (tree.h) another one.
  *
+ * These place an entry in a table, which then compares its name: two that meet cost a step. Where the hash
+ * itself is all that is kept of a name, siphash.h is for it.
+ *
  * Whoever adds an entry looks at entry->hh.tbl behind the HASH_ADD: NULL says that there was no memory and
  * that the table is as it was before.
  */
@@ -15,8 +18,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A seed that nobody can guess. */
+/* A seed that nobody can guess. Before the kernel has entropy it is made of an address and the clock: better
+ * than a constant. */
 uint64_t hash_seed(void);
+/* Of n bytes (NULL when there are none); the same only within this process and on this machine. */
 uint32_t hash_bytes(uint64_t seed, const void *bytes, size_t n);
 /* With the seed of the process, made before main(). Any thread. */
 uint32_t hash_key(const void *key, size_t n);

@@ -2,10 +2,9 @@
  * siphash.c - SipHash-2-4. See siphash.h.
  */
 #include "broker/siphash.h"
-#include "broker/clock.h"
+#include "broker/hash.h"
 #include <endian.h>
 #include <string.h>
-#include <sys/random.h>
 
 struct state {
     uint64_t v0, v1, v2, v3;
@@ -40,11 +39,7 @@ static void take(struct state *s, uint64_t word)
 
 struct siphash_key siphash_key_new(void)
 {
-    struct siphash_key key;
-    if (getrandom(&key, sizeof key, GRND_NONBLOCK) != sizeof key) {
-        key = (struct siphash_key){{(uint64_t)(uintptr_t)&key, (uint64_t)clock_us()}};
-    }
-    return key;
+    return (struct siphash_key){{hash_seed(), hash_seed()}};
 }
 
 uint64_t siphash(const struct siphash_key *key, const void *p, size_t n)

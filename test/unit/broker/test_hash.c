@@ -103,6 +103,17 @@ static void each_byte_and_the_seed_count(void **unused)
     }
 }
 
+/* A word that made a factor 0 would make all equal that stands before it. The constants of hash.c. */
+static void no_bytes_undo_those_before(void **unused)
+{
+    static const uint64_t constants[] = {0x9E3779B97F4A7C15u, 0xD6E8FEB86659FD93u};
+    (void)unused;
+    for (size_t i = 0; i < 2; i++) {
+        const uint64_t a[] = {1, constants[i]}, b[] = {2, constants[i]};
+        assert_int_not_equal(hash_bytes(1, a, sizeof a), hash_bytes(1, b, sizeof b));
+    }
+}
+
 static void seeds_differ(void **unused)
 {
     (void)unused;
@@ -117,6 +128,7 @@ int main(void)
         cmocka_unit_test(chosen_ids_do_not_share_a_bucket),
         cmocka_unit_test(ids_that_count_up_spread),
         cmocka_unit_test(each_byte_and_the_seed_count),
+        cmocka_unit_test(no_bytes_undo_those_before),
         cmocka_unit_test(seeds_differ),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
