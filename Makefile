@@ -437,11 +437,11 @@ build/check/clang/%.ok: %.c
 	@mkdir -p $(@D)
 	$(Q)clang $(check_flags) -Werror $(call per_file,$<) -fsyntax-only -MMD -MP -MT $@ -MF $(@:.ok=.d) $< && touch $@
 
-# spared,TOOL,PREFIX: PREFIX with each check that .ci/analysis.txt has switched off for this file
-spared = $$(awk -v file=$< '$$1 == "$(1)" { for (i = 3; i <= NF; i++) if ($$i == file) printf "$(2)%s ", $$2 }' .ci/analysis.txt)
+# spared,TOOL,PREFIX,SUFFIX: each check that .ci/analysis.txt has switched off for this file, between the two
+spared = $$(awk -v file=$< '$$1 == "$(1)" { for (i = 3; i <= NF; i++) if ($$i == file) printf "$(2)%s$(3)", $$2 }' .ci/analysis.txt)
 build/check/analyzer/%.ok: %.c .ci/analysis.txt
 	@mkdir -p $(@D)
-	$(Q)$(CROSS)gcc $(check_flags) -Werror -fanalyzer $(call spared,gcc,-Wno-analyzer-) -MMD -MP -MT $@ -MF $(@:.ok=.d) \
+	$(Q)$(CROSS)gcc $(check_flags) -Werror -fanalyzer $(call spared,gcc,-Wno-analyzer-, ) -MMD -MP -MT $@ -MF $(@:.ok=.d) \
 	    -c -o $(@:.ok=.o) $< || $(call judged,$(CROSS)gcc,12 14)
 	@rm -f $(@:.ok=.o); touch $@
 
@@ -450,7 +450,7 @@ build/check/analyzer/%.ok: %.c .ci/analysis.txt
 TIDY_BUDGET := $(foreach w,-analyzer-config max-nodes=75000,-Xclang $(w))
 build/check/tidy/%.ok: %.c build/check/clang/%.ok .clang-tidy .ci/analysis.txt
 	@mkdir -p $(@D)
-	$(Q)clang-tidy --quiet --checks="$(call spared,tidy,-)" $< -- $(check_flags) $(TIDY_BUDGET) 2>$(@:.ok=.err) || \
+	$(Q)clang-tidy --quiet --checks="$(call spared,tidy,-,$(comma))" $< -- $(check_flags) $(TIDY_BUDGET) 2>$(@:.ok=.err) || \
 	    { cat $(@:.ok=.err) >&2; $(call judged,clang-tidy,14 19); }
 	@touch $@
 
