@@ -27,6 +27,7 @@ struct acl_question {
     uint8_t qos;
     bool retain;
     bool readable_only; /* acl_refuse_unreadable */
+    bool access_log;    /* topic is access_log_topic */
     struct principal who;
 };
 
@@ -208,6 +209,8 @@ static int file_of_config(struct acl_question *q, char **file, struct err *err)
         status = err_set(err, "out of memory");
     }
     q->readable_only = config && config->acl_refuse_unreadable;
+    q->access_log =
+        config && q->topic && config->access_log_topic && strcmp(q->topic, config->access_log_topic) == 0;
     config_free(config);
     return config ? status : -1;
 }
@@ -215,6 +218,10 @@ static int file_of_config(struct acl_question *q, char **file, struct err *err)
 static struct acl_answer ask(const struct acl_question *q, const struct acl *acl)
 {
     struct slice topic = slice_str(q->topic);
+    /* as router.c keeps it from clients */
+    if (q->access_log && (q->action == PUBLISH || !acl || !acl_allows(acl, &q->who, ACL_READ, topic))) {
+        return (struct acl_answer){.reason = "it is the topic of the access log"};
+    }
     switch (q->action) {
     case CONNECT:
         return acl_admits(acl, &q->who);

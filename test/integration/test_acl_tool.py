@@ -86,6 +86,20 @@ def test_refuse_unreadable(start):
     assert ask("--file", broker.dir / "acl", **question).returncode == 0
 
 
+@pytest.mark.parametrize("topic, action, allowed", [
+    ("log", "publish", False), ("log", "subscribe", True), ("log", "receive", True), ("other", "publish", True),
+])
+def test_topic_of_the_access_log(start, topic, action, allowed):
+    """Nobody publishes there, and without an acl_file nobody reads it."""
+    says = (0, "allowed") if allowed else (1, "denied: it is the topic of the access log\n")
+    broker = start("acl_file {dir}/acl\naccess_log_topic log\n", files={"acl": "topic readwrite #\n", "open": "access_log_topic log\n"})
+    question = {"user": None, "client": "c", "topic": topic, "action": action}
+    done = ask("-c", broker.path, **question)
+    assert done.returncode == says[0] and done.stdout.startswith(says[1])
+    done = ask("-c", broker.dir / "open", **question)
+    assert done.stdout.startswith("allowed" if topic == "other" else "denied: it is the topic of the access log")
+
+
 def ask(*options, user, client, topic, action):
     names = ["--user", user] if user else []
     return run("acl", "check", *options, *names, "--client", client, "--topic", topic, "--action", action)
