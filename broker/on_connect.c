@@ -12,6 +12,7 @@
 #include "broker/dispatch.h"
 #include "broker/log.h"
 #include "broker/on_login.h"
+#include "broker/policy.h"
 #include "broker/router.h"
 #include "broker/topic.h"
 #include <stdlib.h>
@@ -141,6 +142,7 @@ static void accept_client(struct conn *conn)
     conn->session = session;
     conn_greeted(conn);
     session_attach(sessions, session, &conn->peer, conn->who);
+    policy_refresh(conn->broker, session); /* before anything is published to it */
     log_accepted(conn);
     broker_decided(
         conn->broker,

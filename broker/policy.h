@@ -9,11 +9,13 @@
  * some per turn.
  *
  *   policy_changed: connections, owners        now
- *   policy_subscriptions(session)              before it is offered anything (router.c)
+ *   policy_subscriptions(session)              before it is offered anything (router.c), during a walk
  *   policy_refresh(session)                    before anything is taken from it (conn_out.c, on_subscribe.c)
+ *                                              and when its client comes (on_connect.c)
  *   policy_walk                                each turn, until all are done (broker.c)
  *
- * Up to date, the question costs one compare.
+ * So when no walk is under way all sessions of clients are up to date, and a message that is published costs
+ * one compare, however many get it.
  */
 #ifndef BRAMBLE_POLICY_H
 #define BRAMBLE_POLICY_H
@@ -54,6 +56,12 @@ static inline void policy_refresh(struct broker *broker, struct session *session
     if (session->policy != broker->sessions.policy) {
         policy_check_session(broker, session);
     }
+}
+
+/* Whether there may be sessions that are not up to date. */
+static inline bool policy_walks(const struct broker *broker)
+{
+    return broker->sessions.walk != NULL;
 }
 
 /* Brings some more sessions up to date; at least one, whatever it holds. True when there is nothing left to

@@ -89,10 +89,11 @@ static bool may_read_all(const struct broker *broker, const struct match *match)
     return all;
 }
 
-static bool may_receive(const struct broker *broker, const struct match *match, struct slice topic)
+/* Asked of each who gets it; log: it is a line of the access log, so that alone is asked once for all. */
+static bool may_receive(const struct broker *broker, const struct match *match, struct slice topic, bool log)
 {
     const struct principal *who = match->session->who;
-    if (is_access_log(broker, topic)) {
+    if (log) {
         return router_may(broker, who, ACL_READ, topic);
     }
     return nothing_to_ask(broker_door(broker, who), ACL_READ, topic) || match->reads == READS_ALL ||
@@ -100,12 +101,13 @@ static bool may_receive(const struct broker *broker, const struct match *match, 
            router_may(broker, who, ACL_READ, topic);
 }
 
-/* Who gets it by subscriptions that are allowed now. */
-static size_t match(struct broker *broker, struct slice topic, const struct match **matches, bool *cut)
+/* Who gets it by subscriptions that are allowed now; walk: they are to be asked about that. */
+static size_t match(struct broker *broker, struct slice topic, bool walk, const struct match **matches,
+                    bool *cut)
 {
     size_t n = subs_match(broker->subs, topic, matches, cut);
     bool ended = false;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; walk && i < n; i++) {
         ended |= policy_subscriptions(broker, (*matches)[i].session);
     }
     return ended ? subs_match(broker->subs, topic, matches, cut) : n;
@@ -132,13 +134,16 @@ void router_publish(struct broker *broker, struct msg *msg, struct ticket *ticke
     const struct match *matches;
     bool cut;
     struct slice topic = msg_topic(msg);
-    size_t n = match(broker, topic, &matches, &cut);
+    bool log = is_access_log(broker, topic), walk = policy_walks(broker);
+    size_t n = match(broker, topic, walk, &matches, &cut);
     for (size_t i = 0; i < n; i++) {
         struct session *session = matches[i].session;
-        if (!may_receive(broker, &matches[i], topic)) {
+        if (!may_receive(broker, &matches[i], topic, log)) {
             continue;
         }
-        make_room(broker, session);
+        if (walk) {
+            make_room(broker, session);
+        }
         enum offer offer = session_offer(&broker->sessions, session, msg, matches[i].qos, false, ticket);
         broker->pressure |= offer == OFFER_PRESSURE;
     }

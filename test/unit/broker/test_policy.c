@@ -307,6 +307,24 @@ static void who_comes_back_is_looked_at_again(void **unused)
     EXPECT(c, "\x20\2\1\0\x32\x09\0\4open\0\2x");
 }
 
+/* Also for what is published before its first flush: no walk is under way that would say so. */
+static void who_comes_back_gets_nothing_by_what_has_ended(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", false);
+    subscribe(c, "#", 1);
+    client_drop(c);
+    use_acl("topic readwrite #\ntopic subscribe a\n"); /* not by a reload */
+    c = client_open();
+    send_connect(c, "c", false);
+    c->t.port.events->readable(c->t.port.owner);
+    publish("b", 1);
+    const struct session *s = session_find(&rig.broker.sessions, "c");
+    assert_non_null(s->peer);
+    assert_int_equal(s->queue.count, 0);
+    assert_int_equal(s->sub_count, 0);
+}
+
 /* Retained messages that a SUBSCRIBE still owes are looked for under the rules of the day. */
 static void what_is_owed_meets_the_new_rules(void **unused)
 {
@@ -430,6 +448,7 @@ int main(void)
         T(nothing_forbidden_is_taken),
         T(what_is_under_way_ends_in_order),
         T(who_comes_back_is_looked_at_again),
+        T(who_comes_back_gets_nothing_by_what_has_ended),
         T(what_is_owed_meets_the_new_rules),
         T(what_is_owed_ends_with_its_subscription),
         T(inbound_quality_2_just_ends),
