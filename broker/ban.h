@@ -16,7 +16,7 @@
  *     or elsewhere, keep him out.
  *   - A ban of a user hits only addresses from which a login of that user has failed. Whoever has the right
  *     password does not fail, so strangers do not keep him out even where he is not known yet (after a start
- * of the daemon, at a new address). Somebody who guesses from ever new addresses has one try at each.
+ *     of the daemon, at a new address). Somebody who guesses from ever new addresses has one try at each.
  *   - Services on this machine share an address: one with a wrong password is alone with its user name.
  * What remains: who shares address and user name shares the ban.
  *

@@ -52,7 +52,7 @@ enum memory_for {
 
 /* Who waits with retained messages that are still to be looked for (on_subscribe.c), because turns are full:
  * each has drawn a number, and the lowest comes first in the next turn. */
-struct waiting {
+struct turn_waiting {
     uint64_t drawn; /* the last number */
     uint64_t first,
         number; /* the connection with the lowest of this turn, 0: nobody waits; and that number */
@@ -79,7 +79,7 @@ struct broker {
     struct defer next_turn;  /* keeps the loop from sleeping while resume or flush is not empty */
     uint32_t turn_offers;
     size_t turn_visits; /* places that subscriptions and retained messages were looked for at in this turn */
-    struct waiting waiting;
+    struct turn_waiting waiting;
     bool pressure;           /* the packet just routed met OFFER_PRESSURE */
     struct peer_list slow;   /* publishers that wait a moment for it */
     struct timer slow_timer; /* runs while that list is not empty */

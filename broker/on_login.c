@@ -137,8 +137,7 @@ static void log_ban(const struct conn *conn, enum ban_began began)
     case BAN_USER:
         log_write(LOG_T_WARNING,
                   "Logins of user '%.64s' are refused for %u seconds where some have failed: too many did "
-                  "(the last "
-                  "from %s).",
+                  "(the last from %s).",
                   who->user, seconds, who->address);
         break;
     }

@@ -176,7 +176,7 @@ static void look(struct conn *conn)
 /* It draws a number, as at a counter. Whoever has had a turn draws another one. */
 static void wait_for_turn(struct conn *conn)
 {
-    struct waiting *waiting = &conn->broker->waiting;
+    struct turn_waiting *waiting = &conn->broker->waiting;
     struct owed *owed = conn->session->owed;
     if (owed->number == 0) {
         owed->number = ++waiting->drawn;
