@@ -41,16 +41,16 @@ uint32_t hash_bytes(uint64_t seed, const void *bytes, size_t n)
     return (uint32_t)(h ^ (h >> 32));
 }
 
+static uint64_t process_seed;
+
 uint64_t hash_seed(void)
 {
     uint64_t seed;
     if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) != sizeof seed) {
-        seed = (uint64_t)(uintptr_t)&seed ^ (uint64_t)clock_us() << 32;
+        seed = (uint64_t)(uintptr_t)&process_seed ^ (uint64_t)clock_us() << 32;
     }
     return seed;
 }
-
-static uint64_t process_seed;
 
 __attribute__((constructor)) static void make_process_seed(void)
 {
