@@ -165,7 +165,7 @@ static void look(struct conn *conn)
     uint8_t qos;
     owed->number = 0;
     if (packet_next_filter(&owed->filters, &filter, &qos) &&
-        subs_has(broker->subs, session, filter)) { /* it may have been unsubscribed meanwhile */
+        subs_grants(broker->subs, session, filter, &qos)) { /* it may have ended or been lowered meanwhile */
         router_send_retained(broker, session, filter, qos);
     }
     if (owed->filters.rest.n == 0) {

@@ -158,6 +158,18 @@ def test_another_listener(start):
     client.expect_nothing()
 
 
+def test_retained_messages_owed_at_another_qos(start):
+    """A subscription that comes down to a lower QoS does so for the retained messages too that it still waits for."""
+    config = "acl_file {dir}/acl\ncheck_retain_source false\nmax_queued_messages 5\nmax_inflight_messages 2\n"
+    broker = start(config, files={"acl": ALL})
+    writer, client = broker.connect("writer"), broker.connect("c")
+    for i in range(30):
+        writer.publish(f"kept/{i}", "x", 1, True)
+    assert client.subscribe(*[(f"kept/{i}", 1) for i in range(30)]) == [1] * 30
+    new_rules(broker, "qos 0\n" + ALL)
+    assert sum(client.receive().qos for _ in range(30)) < 15  # those that were queued before
+
+
 # ---- users ----------------------------------------------------------------------------------------------------------
 
 @pytest.fixture
