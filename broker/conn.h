@@ -31,6 +31,7 @@ struct conn {
     struct session *session;
     uint8_t state, level;
     uint8_t refusal;  /* in CONN_LOGIN: the code of a CONNACK that waits for its time; 0: none does */
+    bool outdated;    /* in CONN_LOGIN: a reload has changed the user whose password is being checked */
     bool input_rests; /* input is left over and waits for the next turn, the verdict or the end of a pause */
     bool paused;
     bool broken;        /* nothing can be written any more; what was received before is still heard */

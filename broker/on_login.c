@@ -168,6 +168,8 @@ static void on_verdict(void *arg, uint64_t id, enum auth_verdict verdict)
         login_refuse(conn, CONNACK_UNAVAILABLE, "too many logins are waiting");
     } else if (refused_by_ban(conn)) {
         return;
+    } else if (verdict == AUTH_ALLOWED && conn->outdated) {
+        fail_plainly(conn, CONNACK_REFUSED, "its user was removed or its password changed meanwhile");
     } else if (verdict == AUTH_ALLOWED) {
         struct ban_rule rule = ban_rule(broker->config);
         ban_succeeded(&broker->ban, &rule, conn->who);

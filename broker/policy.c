@@ -122,25 +122,20 @@ static void check_admitted(struct broker *broker, struct conn *conn)
     }
 }
 
-/* Whether it is somebody, or will be when its password, which was read before, proves right. A login that
- * fails in any case goes on to its answer, whose time must not say why: a reload would tell whether there was
- * such a user. */
-static bool may_be_known(const struct policy_before *before, const struct conn *conn)
-{
-    return conn->state == CONN_UP || (conn->state == CONN_LOGIN && !conn->refusal &&
-                                      mark_of(before->passwords, slice_str(conn->who->user)) != 0);
-}
-
 /* A right ends with its reason: who logged in with a password that is no longer the user's is disconnected.
- */
+ * Who is about to (CONN_LOGIN) has none yet, and must not learn by a reload whether there is such a user: it
+ * is refused when others are (on_login.c). */
 static void check_conn(void *arg, struct conn *conn)
 {
     const struct swap *swap = arg;
-    const struct policy_before *before = &swap->before[conn->who->listener];
-    if (!may_be_known(before, conn)) {
+    if (conn->state != CONN_UP && conn->state != CONN_LOGIN) {
         return;
     }
-    enum standing now = standing(before, conn_door(conn), conn->who);
+    enum standing now = standing(&swap->before[conn->who->listener], conn_door(conn), conn->who);
+    if (conn->state == CONN_LOGIN) {
+        conn->outdated |= now != STANDS;
+        return;
+    }
     if (now == STANDS) {
         check_admitted(swap->broker, conn);
         return;

@@ -3,7 +3,7 @@
 import pytest
 
 from bramble import LISTENER, Pki, passwd, run
-from rawmqtt import connect
+from rawmqtt import NOT_AUTHORISED, TIMEOUT, connect
 
 WITH_PASSWORDS = "listener {tcp} 127.0.0.1\nallow_anonymous false\npassword_file {dir}/passwd\n"
 
@@ -50,15 +50,29 @@ def test_changed_password_while_it_is_checked(start, tmp_path):
     """A check that began with the old password file lets nobody in after the reload."""
     slow = ("-H", "sha512-pbkdf2", "-I", "2000000")
     passwd(tmp_path / "users", "one", "secret", *slow)
-    broker = start(f"allow_anonymous false\nauth_threads 1\npassword_file {tmp_path}/users\n")
+    broker = start(f"allow_anonymous false\nauth_threads 1\nauth_timeout 3600\npassword_file {tmp_path}/users\n")
     clients = [broker.client() for _ in range(3)]
     for i, client in enumerate(clients):
         client.send(connect(f"c{i}", user="one", password="secret"))
     passwd(tmp_path / "users", "one", "new secret")
     broker.reload()
     for client in clients:
-        client.expect_closed()
+        client.stream.patience(10 * TIMEOUT)
+        client.connack(NOT_AUTHORISED)
     assert "New client connected" not in broker.log
+
+
+@pytest.mark.parametrize("fields", [{"user": "one", "password": "wrong"}, {"user": "nobody", "password": "wrong"}, {}])
+def test_a_reload_does_not_answer_failed_logins(start, fields):
+    """It would say which user names there are. And there is no right that could be revoked."""
+    broker = start(WITH_PASSWORDS + "auth_fail_delay 1000\naccess_log_file {dir}/access\n", files={"passwd": "one:secret"})
+    client = broker.client()
+    client.send(connect("c", **fields))
+    broker.wait_log("Client c .* refused: ")
+    broker.reload()
+    client.connack(NOT_AUTHORISED)
+    broker.stop()
+    assert "revoked" not in (broker.dir / "access").read_text()
 
 
 def test_anonymous_no_longer_allowed(with_users):

@@ -238,8 +238,9 @@ static void verified_secrets_end_with_a_change_of_the_file(void **unused)
     assert_int_equal(f.forgotten, 3);
 }
 
-/* The verdict that comes is about a password that counts no more. */
-static void who_waits_for_its_verdict_meanwhile_is_disconnected(void **unused)
+/* The verdict that comes is about a password that counts no more. It is refused then: that a reload closes it
+ * would say that there is such a user. */
+static void who_waits_for_its_verdict_meanwhile_is_refused(void **unused)
 {
     (void)unused;
     use();
@@ -250,9 +251,11 @@ static void who_waits_for_its_verdict_meanwhile_is_disconnected(void **unused)
     write_file(f.passwd, "alice:" VA_SECRET "\n");
     use();
     settle();
-    assert_true(c->t.closed);
+    assert_false(c->t.closed);
     verdict(AUTH_ALLOWED);
     settle();
+    assert_int_equal(c->t.out_size, 4);
+    assert_int_equal(c->t.out[3], CONNACK_REFUSED);
     assert_null(session_find(&rig.broker.sessions, "c"));
 }
 
@@ -652,8 +655,8 @@ int main(void)
         T(without_memory_or_threads_there_is_no_start),
         T(who_has_another_password_now_is_disconnected),
         T(verified_secrets_end_with_a_change_of_the_file),
-        T(who_waits_for_its_verdict_meanwhile_is_disconnected),
         T(a_login_that_fails_anyway_is_left_to_its_answer),
+        T(who_waits_for_its_verdict_meanwhile_is_refused),
         T(anonymous_clients_end_with_their_right),
         T(a_password_file_that_goes_takes_its_users_along),
         T(names_of_certificates_are_no_matter_of_passwords),
