@@ -12,9 +12,9 @@
  */
 #include "broker/accesslog.h"
 #include "broker/accesslog_line.h"
-#include "broker/accesslog_rate.h"
 #include "broker/bytes.h"
 #include "broker/log.h"
+#include "broker/rate.h"
 #include "broker/router.h"
 #include <stdlib.h>
 #include <time.h>

@@ -39,6 +39,7 @@ void broker_trim_soon(struct broker *broker)
 void broker_use_limits(struct broker *broker)
 {
     const struct config *config = broker->config;
+    strangers_change(&broker->strangers, config->log_strangers_rate);
     uint32_t inflight = config->max_inflight_messages;
     broker->sessions.limits = (struct session_limits){
         .max_inflight = inflight == 0 || inflight > UINT16_MAX - 1 ? UINT16_MAX - 1 : inflight,
@@ -55,6 +56,7 @@ int broker_init(struct broker *broker, struct loop *loop, struct config *config,
 {
     *broker = (struct broker){.loop = loop, .config = config};
     ban_init(&broker->ban);
+    strangers_init(&broker->strangers, loop, config->log_strangers_rate);
     broker->subs = subs_new();
     broker->retain = retain_new();
     broker->store = store_new(storage, conn_ticket_closed, broker);
@@ -131,6 +133,7 @@ void broker_free(struct broker *broker)
     subs_free(broker->subs);
     store_free(broker->store);
     ban_free(&broker->ban);
+    strangers_stop(&broker->strangers);
     free(broker->window);
     free(broker->read_buffer);
     free(broker->conns);

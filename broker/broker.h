@@ -18,6 +18,7 @@
 #include "broker/retain.h"
 #include "broker/session.h"
 #include "broker/store.h"
+#include "broker/strangers.h"
 #include "broker/subs.h"
 
 struct conn;
@@ -92,6 +93,7 @@ struct broker {
 
     struct counters counters;
     struct decision_listener decisions;
+    struct strangers strangers; /* how much the log says about them */
     int64_t started;
     bool memory_said[MEMORY_SHARES]; /* that there was no more for this */
 };

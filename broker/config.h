@@ -127,6 +127,8 @@ struct config {
     bool log_timestamp;
     char *log_timestamp_format; /* strftime format, NULL: seconds since the epoch */
     bool connection_messages;
+    uint32_t
+        log_strangers_rate;   /* own: lines a second about connections that are not accepted, 0: no limit */
     char *access_log_topic;   /* own: where decisions about rights are published; NULL: nowhere */
     char *access_log_file;    /* own: the same as lines of a file */
     bool access_log_journal;  /* own: and to syslog, which is the journal's where systemd is */

@@ -68,6 +68,13 @@ const char *conn_name(const struct conn *conn)
     return conn->who->client_id ? conn->who->client_id : conn->who->address;
 }
 
+bool conn_is_news(struct conn *conn)
+{
+    struct broker *broker = conn->broker;
+    return broker->config->connection_messages &&
+           (conn->accepted || strangers_line(&broker->strangers, conn->who));
+}
+
 /* ---- the end ---- */
 
 /* Everything but the memory goes now; the memory at the end of the turn. */
@@ -163,7 +170,7 @@ void conn_fail(struct conn *conn, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(why, sizeof why, fmt, ap);
     va_end(ap);
-    if (conn->broker->config->connection_messages) {
+    if (conn_is_news(conn)) {
         log_write(LOG_T_NOTICE, "Client %s [%s:%u] disconnected: %s.", conn_name(conn), conn->who->address,
                   conn->who->port, why);
     }
@@ -242,7 +249,7 @@ static void conn_ready(void *owner, int error)
     }
     conn->transport->ops->peer(conn->transport, conn->who);
     conn->state = CONN_GREETING;
-    if (conn->broker->config->connection_messages) {
+    if (conn_is_news(conn)) {
         log_write(LOG_T_NOTICE, "New connection from %s:%u on listener %d.", conn->who->address,
                   conn->who->port, conn->who->listener);
     }
@@ -269,8 +276,10 @@ void conn_accept(struct broker *broker, struct transport *transport, int number)
     bool full = over_limit(broker, door->config, door);
     if (!conn || !who || full || (conn->broker = broker, table_add(broker, conn)) < 0) {
         broker->counters.connects_refused++;
-        log_write(LOG_T_WARNING, "Connection refused on listener %d: %s.", number,
-                  full ? "max_connections is reached" : "out of memory");
+        if (strangers_line(&broker->strangers, NULL)) {
+            log_write(LOG_T_WARNING, "Connection refused on listener %d: %s.", number,
+                      full ? "max_connections is reached" : "out of memory");
+        }
         transport->ops->close(transport);
         principal_unref(who);
         free(conn);

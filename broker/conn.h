@@ -37,6 +37,7 @@ struct conn {
     bool broken;        /* nothing can be written any more; what was received before is still heard */
     bool clean;         /* CONNECT's CleanSession, until the session has it */
     bool disconnecting; /* a DISCONNECT came: no will */
+    bool accepted;      /* it has logged in: no stranger any more, also when it has left its session */
     uint16_t keepalive; /* seconds */
     uint32_t greeting;  /* what its CONNECT takes of the room for large ones, until it is accepted */
     int64_t last_input; /* loop_now() of its last packet */
@@ -105,6 +106,9 @@ void conn_leave_session(struct conn *conn, const char *why);
 
 /* The client id, before CONNECT the address: for the log. */
 const char *conn_name(const struct conn *conn);
+
+/* Whether its coming and going is logged: connection_messages, and for strangers log_strangers_rate. */
+bool conn_is_news(struct conn *conn);
 
 /* A ticket that this connection waits for was closed (store's on_close). */
 void conn_ticket_closed(void *broker, uint64_t holder);

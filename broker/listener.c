@@ -103,7 +103,9 @@ static void accepted(struct listener *l, int fd, const struct sockaddr *address)
         conn_accept(broker, t, l->door);
     } else {
         broker->counters.connects_refused++;
-        log_write(LOG_T_ERROR, "Out of memory for a connection on listener %d.", l->door);
+        if (strangers_line(&broker->strangers, NULL)) {
+            log_write(LOG_T_ERROR, "Out of memory for a connection on listener %d.", l->door);
+        }
     }
 }
 

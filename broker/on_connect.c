@@ -140,6 +140,7 @@ static void accept_client(struct conn *conn)
         return;
     }
     conn->session = session;
+    conn->accepted = true;
     conn_greeted(conn);
     session_attach(sessions, session, &conn->peer, conn->who);
     policy_refresh(conn->broker, session); /* before anything is published to it */

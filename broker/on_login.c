@@ -31,9 +31,9 @@ static void tell_refused(struct conn *conn, const char *why)
                    &(struct decision){.kind = DECIDED_CONNECT, .who = conn->who, .reason = why});
 }
 
-static void log_refused(const struct conn *conn, const char *why)
+static void log_refused(struct conn *conn, const char *why)
 {
-    if (conn->broker->config->connection_messages) {
+    if (conn_is_news(conn)) {
         log_write(LOG_T_NOTICE, "Client %s [%s:%u] refused: %s.", conn_name(conn), conn->who->address,
                   conn->who->port, why);
     }

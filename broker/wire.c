@@ -217,7 +217,7 @@ struct wire *wire_new(struct broker *broker, struct err *err)
         ok = wire->tls != NULL;
     }
     if (ok && any_listener(config, false)) {
-        wire->ws = ws_new(broker->loop, (int)sysconf(_SC_OPEN_MAX), handshake_ms, err);
+        wire->ws = ws_new(broker->loop, &broker->strangers, (int)sysconf(_SC_OPEN_MAX), handshake_ms, err);
         ok = wire->ws != NULL;
     }
     if (!ok) {

@@ -206,7 +206,8 @@ static void ws_discard(struct ws *ws)
     free(ws);
 }
 
-struct ws *ws_new(struct loop *loop, int max_fds, int handshake_ms, struct err *err)
+struct ws *ws_new(struct loop *loop, struct strangers *strangers, int max_fds, int handshake_ms,
+                  struct err *err)
 {
     struct ws *ws = calloc(1, sizeof *ws);
 
@@ -218,6 +219,7 @@ struct ws *ws_new(struct loop *loop, int max_fds, int handshake_ms, struct err *
         return NULL;
     }
     ws->loop = loop;
+    ws->strangers = strangers;
     ws->max_fds = max_fds < MOST_FDS ? max_fds : MOST_FDS;
     ws->handshake_ms = handshake_ms;
     ws->pipe.fd = -1;

@@ -301,8 +301,9 @@ static int upgrade_refuse(struct ws_conn *conn, struct lws *wsi, int status, con
     conn->asked = false;
     if (who)
         conn->below->ops->peer(conn->below, who);
-    log_write(LOG_T_NOTICE, "WebSocket connection from %s:%u refused: %s", who ? who->address : "?",
-              who ? (unsigned)who->port : 0, reason);
+    if (strangers_line(conn->ws->strangers, who))
+        log_write(LOG_T_NOTICE, "WebSocket connection from %s:%u refused: %s", who ? who->address : "?",
+                  who ? (unsigned)who->port : 0, reason);
     principal_unref(who);
     return answer_error(conn, wsi, status, extra, false, true, text);
 }

@@ -12,6 +12,7 @@
 #include "broker/transport.h"
 
 struct loop;
+struct strangers;
 struct ws;
 struct ws_site;
 
@@ -25,8 +26,10 @@ void ws_site_unref(struct ws_site *site);
 /* The libwebsockets context on our loop. max_fds (what RLIMIT_NOFILE allows, or better what the limits on
  * connections need) bounds its tables, 16 bytes each; connections with a descriptor of max_fds, or of 32768,
  * and more are refused. RLIMIT_NOFILE is lowered to max_fds for a moment: call it while few files are open.
+ * strangers: asked before a line about a refused upgrade; outlives it.
  * handshake_ms: from start() to the end of the upgrade. NULL with err. */
-struct ws *ws_new(struct loop *loop, int max_fds, int handshake_ms, struct err *err);
+struct ws *ws_new(struct loop *loop, struct strangers *strangers, int max_fds, int handshake_ms,
+                  struct err *err);
 /* NULL is allowed. Connections that are still open end at once; their owners close them as usual, now or
  * later. Not from within a callback of a transport. */
 void ws_free(struct ws *ws);

@@ -24,6 +24,7 @@
 
 #include "broker/bytes.h"
 #include "broker/loop.h"
+#include "broker/strangers.h"
 #include "broker/transport.h"
 #include "ws/input.h"
 #include "ws/site.h"
@@ -91,6 +92,7 @@ TAILQ_HEAD(ws_conn_list, ws_conn);
 
 struct ws {
     struct loop *loop;
+    struct strangers *strangers;
     struct lws_context *lws;
     struct lws_vhost *vhost;
     int max_fds;

@@ -491,7 +491,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     struct err err;
     fuzz_log_start();
     loop = loop_new();
-    ws = ws_new(loop, 1000, 5000, &err);
+    static struct strangers unlimited;
+    ws = ws_new(loop, &unlimited, 1000, 5000, &err);
     CHECK(ws);
     make_sites();
     for (int i = 0; i < CONNS; i++) {

@@ -4,6 +4,8 @@ import fcntl
 import os
 import re
 import select
+import socket
+import time
 
 import pytest
 
@@ -157,3 +159,36 @@ def test_topic_destination(start):
     broker.reload()  # its lines come from another thread
     while "Reloaded" not in reader.receive().payload.decode():
         pass
+
+
+def test_refused_strangers_do_not_fill_it(start):
+    """Two thousand refused logins: at most a line a second of their address, behind five at once, and how many were left out.
+    Who is in, and who comes from elsewhere, is still heard of."""
+    broker = start("listener {tcp} 127.0.0.1\nallow_anonymous false\npassword_file {dir}/passwd\nlog_strangers_rate 4\n",
+                   files={"passwd": "one:secret"})
+    began = time.monotonic()
+    for _ in range(2000):
+        broker.client().connect("stranger", expect=5)
+    most = 6 + time.monotonic() - began
+    inside = broker.connect("inside", user="one", password="secret")
+    with socket.create_connection(("127.0.0.1", broker.ports["tcp"]), source_address=("127.0.0.2", 0)) as other:
+        other.sendall(b"\xc0\x00")
+        assert other.recv(1) == b""
+    inside.disconnect()
+    broker.wait_log(r"New client connected from \S+ as inside ")
+    broker.wait_log(r"Client inside disconnected\.")
+    broker.wait_log(r"Client 127\.0\.0\.2 \[127\.0\.0\.2:\d+\] disconnected: protocol error")
+    assert "more lines about connections" in broker.log or most > 4000
+    broker.stop()  # which says what was not said yet
+    written = len(re.findall(r"(?m)New connection from 127\.0\.0\.1:|Client stranger \S+ refused: ", broker.log))
+    assert 5 <= written <= most
+    assert written + sum(map(int, re.findall(r"(\d+) more lines about connections", broker.log))) == 2 * 2000 + 1  # and inside
+
+
+def test_strangers_without_a_limit(start):
+    broker = start("log_strangers_rate 4\n")
+    broker.configure("log_strangers_rate 0\n")
+    broker.reload()
+    for _ in range(200):
+        broker.connect("c").disconnect()
+    broker.wait_log(r"New connection from ", 200)

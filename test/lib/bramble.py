@@ -42,7 +42,7 @@ LISTENER = {
 }
 
 # Failed logins are answered soon, and as often as a test likes, unless its configuration says otherwise.
-QUICK = ("auth_fail_delay 20\n", "auth_ban_failures 0\n")
+QUICK = ("auth_fail_delay 20\n", "auth_ban_failures 0\n", "log_strangers_rate 0\n")
 
 # What a sanitizer (or the C library) writes before it ends a program.
 COMPLAINT = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|\*\*\* .* \*\*\*:|Assertion .* failed")
@@ -160,7 +160,7 @@ class Broker:
                 lines = lines.rstrip("\n") + "\n" + LISTENER["tcp"]
             if not re.search(r"^\s*(allow_anonymous|password_file|per_listener_settings)\b", config, re.M):
                 lines = lines.rstrip("\n") + "\nallow_anonymous true\n"
-            for line in QUICK:  # tests of logins say what they want
+            for line in QUICK:  # tests of logins and of the log say what they want
                 if not re.search(rf"^\s*{line.split()[0]}\b", config, re.M):
                     lines = lines.rstrip("\n") + "\n" + line
             if os.geteuid() == 0 and not re.search(r"^\s*user\b", config, re.M):

@@ -170,6 +170,7 @@ static const char *const manual[] = {
     "discard_session_of_other_user",
     "handshake_timeout",
     "ignore_bridges",
+    "log_strangers_rate",
     "max_topic_levels",
     "max_queued_burst",
     "tls_threads",
@@ -270,6 +271,7 @@ static void defaults_of_general_options(void **state)
     assert_null(c->access_log_file);
     assert_false(c->access_log_journal);
     assert_int_equal(c->access_log_rate, 100);
+    assert_int_equal(c->log_strangers_rate, 100);
     assert_false(c->daemon || c->verbose || c->quiet);
     assert_null(c->pid_file);
     assert_string_equal(c->user, "bramble");

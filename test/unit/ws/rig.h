@@ -34,6 +34,7 @@ enum { RIG_FDS = 256, RIG_HANDSHAKE_MS = 5000 };
 
 struct rig {
     struct loop *loop;
+    struct strangers strangers; /* no limit */
     struct ws *ws;
     struct ws_site *site;
     struct timer step;
@@ -104,7 +105,7 @@ static inline void rig_open(struct rig *rig, const struct config_listener *liste
     rig->site = ws_site_load(listener ? listener : &plain, &err);
     if (!rig->site)
         fail_msg("%s", err.text);
-    rig->ws = ws_new(rig->loop, RIG_FDS, handshake_ms, &err);
+    rig->ws = ws_new(rig->loop, &rig->strangers, RIG_FDS, handshake_ms, &err);
     if (!rig->ws)
         fail_msg("%s", err.text);
 }

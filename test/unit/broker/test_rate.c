@@ -1,7 +1,7 @@
 /*
- * test_accesslog_rate.c - how many lines are let through, by a clock that is a number here.
+ * test_rate.c - how many lines are let through, by a clock that is a number here.
  */
-#include "broker/accesslog_rate.h"
+#include "broker/rate.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>

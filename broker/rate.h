@@ -1,13 +1,13 @@
 /*
- * accesslog_rate.h - how many lines the access log takes, so that nobody fills a disk or a subscriber with
- * it.
+ * rate.h - how many lines the access log takes, and the log about strangers, so that nobody fills a disk or
+ * a subscriber with them.
  *
  * Two measures, both refilled as time goes by: one for all, and one for each source (a user at an address)
  * that is a quarter of it. So whoever floods leaves three quarters to the others. Sources share SOURCES
  * places by hash; two that meet there share a quarter. Pure: the clock is the caller's.
  */
-#ifndef BRAMBLE_ACCESSLOG_RATE_H
-#define BRAMBLE_ACCESSLOG_RATE_H
+#ifndef BRAMBLE_RATE_H
+#define BRAMBLE_RATE_H
 
 #include "broker/principal.h"
 

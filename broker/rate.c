@@ -1,7 +1,7 @@
 /*
- * accesslog_rate.c - see accesslog_rate.h.
+ * rate.c - see rate.h.
  */
-#include "broker/accesslog_rate.h"
+#include "broker/rate.h"
 
 enum { LINE = 1000 };
 
