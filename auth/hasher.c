@@ -27,6 +27,7 @@
 #include <signal.h>
 #include <sodium.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum { SPARES = 32 };
 
@@ -178,16 +179,37 @@ struct hasher *hasher_new(struct mailbox *mailbox, const struct hasher_options *
     return hasher;
 }
 
+static void end(struct hasher *hasher)
+{
+    pthread_mutex_lock(&hasher->lock);
+    hasher->ending = true;
+    pthread_cond_broadcast(&hasher->work);
+    pthread_mutex_unlock(&hasher->lock);
+}
+
+bool hasher_stop(struct hasher *hasher, int64_t max_ms)
+{
+    if (!hasher)
+        return true;
+    end(hasher);
+    for (int64_t until = clock_ms() + max_ms; hasher->threads > 0;) {
+        if (pthread_tryjoin_np(hasher->thread[hasher->threads - 1], NULL) == 0)
+            hasher->threads--;
+        else if (clock_ms() >= until)
+            return false;
+        else
+            usleep(1000);
+    }
+    return true;
+}
+
 /* Answers that lie in the mailbox need nothing of the hasher: they are delivered whenever the mailbox is
  * drained next. */
 void hasher_free(struct hasher *hasher)
 {
     if (!hasher)
         return;
-    pthread_mutex_lock(&hasher->lock);
-    hasher->ending = true;
-    pthread_cond_broadcast(&hasher->work);
-    pthread_mutex_unlock(&hasher->lock);
+    end(hasher);
     for (int i = 0; i < hasher->threads; i++)
         pthread_join(hasher->thread[i], NULL);
     for (struct job *job; hasher->waiting && (job = job_of(waiting_take(hasher->waiting)));)

@@ -48,6 +48,9 @@ struct hasher_options {
 
 /* NULL without memory or threads. */
 struct hasher *hasher_new(struct mailbox *mailbox, const struct hasher_options *options);
+/* Tells the threads to end, and waits for that max_ms. False when one is still in the midst of a check, which
+ * may take many seconds: then the process ends without hasher_free(). NULL: there is none. */
+bool hasher_stop(struct hasher *hasher, int64_t max_ms);
 /* Ends the threads; requests still waiting are dropped without an answer. */
 void hasher_free(struct hasher *hasher);
 

@@ -30,7 +30,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { EXIT_CONFIG = 3, RELOAD_PAUSE_MS = 2000 };
+enum { EXIT_CONFIG = 3, RELOAD_PAUSE_MS = 2000, LAST_CHECK_MS = 1000 };
 #define DEFAULT_USER "bramble"
 
 struct daemon {
@@ -377,8 +377,10 @@ static void run(struct daemon *d)
     loop_run(d->loop);
 }
 
-/* The other way round. Also after a start that failed half-way. */
-static void close_all(struct daemon *d)
+/* The other way round. Also after a start that failed half-way. A password's check may take longer than
+ * anybody waits for the daemon's end, and cannot be stopped: its thread uses nothing but memory, which the
+ * process takes along. */
+static void close_all(struct daemon *d, int status)
 {
     d->closing = true;
     while (d->reload) { /* its thread posts its mail and ends */
@@ -396,14 +398,23 @@ static void close_all(struct daemon *d)
         broker_free(&d->broker);
         accesslog_free(d->accesslog);
     }
-    wire_free(d->wire);
+    bool checking = !hasher_stop(d->broker.hasher, LAST_CHECK_MS);
+    if (!checking) {
+        wire_free(d->wire);
+    }
     sys_free(d->sys);
     wire_unload(d->first_wiring);
     if (d->config->pid_file) {
         service_pid_file_remove(d->config->pid_file);
     }
+    if (checking) {
+        log_write(LOG_T_INFO, "The password that is being checked is not waited for.");
+    }
     log_write(LOG_T_INFO, "bramble version %s terminating.", BRAMBLE_VERSION);
     log_stop();
+    if (checking) {
+        _exit(status);
+    }
 }
 
 static int check_only(struct daemon *d)
@@ -437,7 +448,7 @@ static int daemon_main(struct daemon *d)
     } else {
         run(d);
     }
-    close_all(d);
+    close_all(d, status);
     return status;
 }
 

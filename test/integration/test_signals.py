@@ -2,9 +2,11 @@
 
 import signal
 import time
+from pathlib import Path
 
 from bramble import passwd
 from rawmqtt import Will, connect
+from streams import TIMEOUT
 
 
 def test_sigterm(start):
@@ -20,6 +22,30 @@ def test_sigterm(start):
     broker.wait(0)
     assert "terminating" in broker.log
     assert not (broker.dir / "pid").exists()
+
+
+def test_sigterm_does_not_wait_for_a_long_check(start):
+    """A check of as many rounds as an entry may have, which takes seconds on any machine: the daemon leaves in its midst, and
+    everything else is closed before."""
+    broker = start("listener {tcp} 127.0.0.1\nallow_anonymous false\npassword_file {dir}/users\npid_file {dir}/pid\n",
+                   files={"users": f"one:$7$10000000${'A' * 16}${'A' * 86}==\n"})
+    client = broker.client()
+    client.send(connect("c", user="one", password="secret"))
+    deadline = time.monotonic() + TIMEOUT
+    while hashing(broker.pid) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    broker.signal(signal.SIGTERM)
+    client.expect_closed()
+    broker.wait(0)
+    assert "The password that is being checked is not waited for." in broker.log and "terminating" in broker.log
+    assert not (broker.dir / "pid").exists()
+
+
+def hashing(pid):
+    """Hundredths of a second that the threads for passwords have worked."""
+    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return sum(int(stat.rpartition(")")[2].split()[11]) for stat in stats if "(hasher)" in stat)
 
 
 def test_sigint(start):

@@ -397,6 +397,27 @@ static void freed_under_load(void **state)
     hasher_free(NULL);
 }
 
+/* Stopping waits as long as it is told, and can be gone on with; what waits is not begun any more. */
+static void stopped_in_the_midst(void **state)
+{
+    (void)state;
+    struct desk desk;
+    desk_open(&desk);
+    struct hasher *hasher = open_hasher(&desk, 2, 64);
+    assert_true(hasher_stop(NULL, 0));
+    struct passwords *passwords = load();
+    for (uint64_t i = 0; i < 4; i++)
+        ask(&desk, hasher, passwords, "slow", "secret", i);
+    hasher_stop(hasher, 0); /* most probably false: see integration/test_signals.py */
+    assert_true(hasher_stop(hasher, 600000));
+    mailbox_drain(desk.mailbox);
+    assert_true(desk.answered < 4);
+    assert_true(hasher_stop(hasher, 0));
+    hasher_free(hasher);
+    passwords_unref(passwords);
+    desk_close(&desk);
+}
+
 /* A start is whole or none. */
 static void no_start_without_memory(void **state)
 {
@@ -462,6 +483,7 @@ int main(void)
         cmocka_unit_test(tokens_need_no_thread),
         cmocka_unit_test(under_load),
         cmocka_unit_test(freed_under_load),
+        cmocka_unit_test(stopped_in_the_midst),
         cmocka_unit_test(no_start_without_memory),
         cmocka_unit_test(without_memory_the_answer_is_unavailable),
     };
