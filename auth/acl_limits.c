@@ -217,10 +217,9 @@ static uint32_t address_fits(const struct limits *limits, const struct principal
 /* The number behind the slash; -1: it is none, or too large. */
 static int bits_of(const char *text, unsigned most)
 {
-    char *end;
-    long n = strtol(text, &end, 10);
+    long n = strtol(text, NULL, 10);
     bool digits = strspn(text, "0123456789") == strlen(text) && *text && strlen(text) <= 3;
-    return digits && !*end && n <= (long)most ? (int)n : -1;
+    return digits && n <= (long)most ? (int)n : -1;
 }
 
 static int parse_network(struct lines *lines, char *text, struct network *net, struct err *err)

@@ -87,6 +87,8 @@ static void names_are_plain_text(void **state)
     CHECK("clientid %u\n", rows);
     static const struct row any[] = {{"|x|", true, 1}, {"||", true, 1}, {"*|\x01|", true, 1}};
     CHECK("clientid *\n", any);
+    static const struct row percent[] = {{"u|5%|", true, 1}, {"u|%d|", true, 2}, {"u|5u|", false, 1}};
+    CHECK("clientid 5%\nclientid %d\n", percent);
 
     struct acl *acl = load("clientid %u*\n"); /* a user with an empty name has none to show either */
     struct principal empty = {.user = strdup(""), .client_id = strdup("x")};
@@ -218,6 +220,9 @@ static void publishing(void **state)
     assert_false(acl_publishes(acl, NULL, slice_str("t"), 0, false).allowed);
     assert_string_equal(acl_path(acl), files_path);
     assert_null(acl_path(NULL));
+    acl_unref(acl);
+    acl = load("qos 1\ntopic write t\n"); /* nothing is said of retained ones */
+    assert_true(acl_publishes(acl, &nobody, slice_str("t"), 1, true).allowed);
     acl_unref(acl);
     assert_true(acl_admits(NULL, &nobody).allowed);
     acl = load("topic write t\n");

@@ -112,6 +112,7 @@ static void form_of_a_token(void **state)
         "brmbl_j1ZK85-rEqQGRCde1qwg13KQgijpxmetQg3uGlQmS0cA", /* one long */
         "brmbl_j1ZK85-rEqQGRCde1qwg13KQgijpxmetQg3uGlQmS0=",  /* padded */
         "brmbl_j1ZK85+rEqQGRCde1qwg13KQgijpxmetQg3uGlQmS0c",  /* the other base64 */
+        "brmbl_j1ZK85-r!qQGRCde1qwg13KQgijpxmetQg3uGlQmS0c",
         "brmbl_j1ZK85 rEqQGRCde1qwg13KQgijpxmetQg3uGlQmS0c",
         "brmbl_j1ZK85-rEqQGRCde1qwg13KQgijpxmetQg3uGlQmS0d", /* more than 256 bits */
         "brmbl-j1ZK85-rEqQGRCde1qwg13KQgijpxmetQg3uGlQmS0c",

@@ -117,6 +117,24 @@ static void new_addresses_do_not_starve_an_old_one(void **unused)
     empty(waiting);
 }
 
+/* Who comes is next behind those who have not had a turn yet, and before those who have. */
+static void who_comes_is_before_who_was_served(void **unused)
+{
+    struct waiting *waiting = waiting_new(1);
+    (void)unused;
+    for (int i = 0; i < 2; i++) {
+        put(waiting, 0, 1, 0);
+        put(waiting, 0, 2, 0);
+    }
+    static const uint64_t order[] = {1, 2, 3, 1, 2};
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+        assert_int_equal(who[take(waiting)].origin, order[i]);
+        if (i == 0)
+            put(waiting, 0, 3, 0);
+    }
+    empty(waiting);
+}
+
 /* A listener that is flooded from a thousand addresses has as many turns as one with a single client. */
 static void listeners_take_turns(void **unused)
 {
@@ -188,6 +206,7 @@ int main(void)
         cmocka_unit_test_setup(a_flood_costs_another_address_one_job_for_each_thread, begin),
         cmocka_unit_test_setup(addresses_take_turns, begin),
         cmocka_unit_test_setup(new_addresses_do_not_starve_an_old_one, begin),
+        cmocka_unit_test_setup(who_comes_is_before_who_was_served, begin),
         cmocka_unit_test_setup(listeners_take_turns, begin),
         cmocka_unit_test_setup(room_is_bounded_for_each_address_and_listener_and_in_all, begin),
         cmocka_unit_test_setup(long_passwords_take_more_places, begin),

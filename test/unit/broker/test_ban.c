@@ -139,6 +139,21 @@ static void nobody_is_kept_out_by_strangers(void **unused)
     assert_true(refused(A, "jane", 21)); /* a typing mistake at a new address, and in a bad moment */
 }
 
+/* What is longer ago than a window and a ban does not count as having failed. */
+static void a_failure_of_long_ago_is_forgotten(void **unused)
+{
+    char address[32];
+    (void)unused;
+    fail_once(A, "jane", 0);
+    for (int i = 0; i < 4; i++) {
+        snprintf(address, sizeof address, "198.51.100.%d", i);
+        fail_once(address, "jane", 5000);
+    }
+    assert_true(refused("198.51.100.0", "jane", 6500));
+    assert_true(refused(A, "jane", 5999));
+    assert_false(refused(A, "jane", 6000));
+}
+
 static void who_is_known_somewhere_is_not_kept_out_there(void **unused)
 {
     (void)unused;
@@ -279,6 +294,7 @@ int main(void)
         T(answers_take_longer_before),
         T(this_machine_is_not_refused_as_a_whole),
         T(nobody_is_kept_out_by_strangers),
+        T(a_failure_of_long_ago_is_forgotten),
         T(who_is_known_somewhere_is_not_kept_out_there),
         T(a_success_ends_the_count_of_that_user_there_only),
         T(ipv6_counts_by_its_first_half),

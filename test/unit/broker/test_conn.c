@@ -381,6 +381,7 @@ static void identifiers_are_never_used_again(void **unused)
     for (int i = 0; i < 5; i++) {
         struct client *c = client_up("c", true);
         assert_true(c->conn->id > last);
+        assert_null(conn_by_id(&rig.broker, last)); /* whose place it has */
         last = c->conn->id;
         client_drop(c);
         assert_null(conn_by_id(&rig.broker, last));

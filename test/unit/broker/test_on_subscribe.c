@@ -763,6 +763,21 @@ static void who_does_not_read_its_subacks_is_not_heard(void **unused)
 }
 
 /* What has been unsubscribed while the client was taking other messages does not come any more. */
+/* ...or has gone by then. */
+static void who_waits_for_retained_messages_may_go(void **unused)
+{
+    (void)unused;
+    struct client *writer = client_up("writer", true), *c = client_up("c", true);
+    SEND(writer, "\x31\x05\0\1a!!");
+    settle();
+    rig.broker.turn_visits = TURN_VISITS;
+    SEND(c, "\x82\6\0\1\0\1#\1\xe0\0");
+    c->t.port.events->readable(c->conn);
+    settle();
+    assert_true(c->t.closed);
+    EXPECT(c, "\x90\3\0\1\1");
+}
+
 static void what_is_owed_ends_with_the_subscription(void **unused)
 {
     (void)unused;
@@ -881,6 +896,7 @@ int main(void)
         T(nobody_waits_for_one_who_publishes_without_end),
         T(what_is_owed_is_bounded),
         T(who_does_not_read_its_subacks_is_not_heard),
+        T(who_waits_for_retained_messages_may_go),
         T(what_is_owed_ends_with_the_subscription),
         T(mounted_filters_bring_mounted_messages),
         T(a_filter_may_get_too_long_with_its_mount),

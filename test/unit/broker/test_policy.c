@@ -432,11 +432,45 @@ static void retained_messages_meet_the_rights_of_their_source(void **unused)
     assert_true(policy_knows(&rig.broker, NULL));
 }
 
+/* ---- who is still known ---- */
+
+static void who_is_known(void **unused)
+{
+    (void)unused;
+    struct principal *who = principal_new();
+    who->listener = 0;
+    assert_true(policy_knows(&rig.broker, NULL)); /* the broker itself */
+    assert_true(policy_knows(&rig.broker, who));
+    rig.security.allow_anonymous = false;
+    assert_false(policy_knows(&rig.broker, who));
+    who->user = strdup("jane");
+    assert_false(policy_knows(&rig.broker, who)); /* there is no password file */
+    rig.listener.use_subject_as_username = true;
+    assert_true(policy_knows(&rig.broker, who));
+    principal_unref(who);
+}
+
+/* Who came in by the old way is nobody by the new one; who is still on the way in is not asked yet. */
+static void another_way_in(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", true), *coming = client_open();
+    struct config_listener before = rig.listener;
+    const struct policy_before was = {&before, NULL, true};
+    rig.listener.use_subject_as_username = true;
+    policy_changed(&rig.broker, &was);
+    settle();
+    assert_true(c->t.closed);
+    assert_false(coming->t.closed);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, policy_setup, teardown)
     const struct CMUnitTest tests[] = {
         T(the_work_of_a_turn_is_bounded),
+        T(who_is_known),
+        T(another_way_in),
         T(a_second_reload_in_the_middle_begins_anew),
         T(numbers_go_round),
         T(without_rules_nothing_is_done),

@@ -109,6 +109,9 @@ static void the_access_log_is_kept_from_clients(void **unused)
     assert_false(router_may(&rig.broker, who, ACL_SUBSCRIBE, log));
     assert_true(router_may(&rig.broker, who, ACL_SUBSCRIBE, all));
     assert_true(router_may(&rig.broker, NULL, ACL_WRITE, log));
+    uint8_t qos = 2;
+    assert_false(router_may_subscribe(&rig.broker, who, log, &qos).allowed);
+    assert_true(router_may_subscribe(&rig.broker, NULL, log, &qos).allowed);
 
     use_acl("topic readwrite other\n");
     publish("client/accessLog", "2", 1, false);

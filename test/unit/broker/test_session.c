@@ -610,6 +610,23 @@ static void lets_everything_go(void **unused)
     }
 }
 
+static void what_is_gone_is_freed_bit_by_bit(void **unused)
+{
+    (void)unused;
+    f.sessions.limits.queue_qos0 = true;
+    for (int i = 0; i < 9; i++) {
+        offer(f.msg[i % 3], 2);
+    }
+    session_detach(&f.sessions, f.session, 0);
+    session_discard(&f.sessions, f.session);
+    assert_false(sessions_bury(&f.sessions, 2));
+    assert_int_equal(f.msg[0]->refs, 1 + 1);
+    assert_false(sessions_bury(&f.sessions, 2));
+    assert_int_equal(f.msg[0]->refs, 1);
+    assert_true(sessions_bury(&f.sessions, 100));
+    assert_true(f.msg[1]->refs == 1 && f.msg[2]->refs == 1);
+}
+
 /* ---- durable ---- */
 
 static void kept_sessions_put_their_deliveries_into_the_ticket(void **unused)
@@ -827,6 +844,7 @@ int main(void)
         T(quality_2_goes_its_four_steps),
         T(knows_what_was_acknowledged_wrongly),
         T(lets_everything_go),
+        T(what_is_gone_is_freed_bit_by_bit),
         D(kept_sessions_put_their_deliveries_into_the_ticket),
         D(a_dropped_delivery_is_no_obligation),
         D(pubrel_waits_for_the_commit),

@@ -242,6 +242,9 @@ static void destroy_drops_every_node_once(void **unused)
     dropped = 0;
     tree_destroy(&other, count_drop);
     assert_int_equal(dropped, 4 + 1); /* the root as well */
+    assert_int_equal(tree_init(&other, sizeof(struct item), true), 0);
+    assert_non_null(tree_make(&other, slice_str("a/b")));
+    tree_destroy(&other, NULL); /* what it frees itself is all there is */
 }
 
 /* Random making and unmaking against a plain table of flags. */
