@@ -165,8 +165,9 @@ static void look(struct conn *conn)
     uint8_t qos;
     owed->number = 0;
     if (packet_next_filter(&owed->filters, &filter, &qos) &&
-        subs_grants(broker->subs, session, filter, &qos)) { /* it may have ended or been lowered meanwhile */
-        router_send_retained(broker, session, filter, qos);
+        subs_has(broker->subs, session, filter)) {            /* it may have been unsubscribed meanwhile */
+        uint8_t most = router_most_qos(broker, session->who); /* a reload may have lowered it */
+        router_send_retained(broker, session, filter, qos > most ? most : qos);
     }
     if (owed->filters.rest.n == 0) {
         owed_done(session);

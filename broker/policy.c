@@ -231,7 +231,7 @@ bool policy_check_subscriptions(struct broker *broker, struct session *session)
     if (!door) {
         return false;
     }
-    subscriber.any = subs_lower(session, acl_most_qos(door->acl, session->who).most);
+    subscriber.any = subs_lower(session, router_most_qos(broker, session->who));
     if (acl_limits_subscribing(door->acl) || broker->config->acl_refuse_unreadable) {
         broker->turn_visits += VISIT_COST * (size_t)session->sub_count;
         subs_sweep(broker->subs, session, may_subscribe_no_more, &subscriber);

@@ -47,6 +47,12 @@ struct acl_answer router_may_publish(const struct broker *broker, const struct p
     return door ? acl_publishes(door->acl, who, topic, qos, retain) : (struct acl_answer){.allowed = true};
 }
 
+uint8_t router_most_qos(const struct broker *broker, const struct principal *who)
+{
+    const struct door *door = broker_door(broker, who);
+    return door ? acl_most_qos(door->acl, who).most : 2;
+}
+
 struct acl_answer router_may_subscribe(const struct broker *broker, const struct principal *who,
                                        struct slice filter, uint8_t *qos)
 {
@@ -57,7 +63,7 @@ struct acl_answer router_may_subscribe(const struct broker *broker, const struct
     if (is_kept_from(broker, who, ACL_SUBSCRIBE, filter)) {
         return (struct acl_answer){.reason = kept_reason};
     }
-    uint8_t most = acl_most_qos(door->acl, who).most;
+    uint8_t most = router_most_qos(broker, who);
     *qos = *qos > most ? most : *qos;
     return acl_subscribes(door->acl, who, filter, broker->config->acl_refuse_unreadable);
 }

@@ -32,6 +32,9 @@ struct acl_answer router_may_publish(const struct broker *broker, const struct p
 struct acl_answer router_may_subscribe(const struct broker *broker, const struct principal *who,
                                        struct slice filter, uint8_t *qos);
 
+/* The highest QoS at which who may get messages. */
+uint8_t router_most_qos(const struct broker *broker, const struct principal *who);
+
 /* Tells whoever listens what the ACL has denied to who (decision.h). */
 void router_denied(const struct broker *broker, enum decision_kind kind, const struct principal *who,
                    struct slice topic, uint8_t qos, struct acl_answer answer);

@@ -221,15 +221,6 @@ bool subs_has(struct subs *subs, struct session *session, struct slice filter)
     return find_sub(subs, session, filter) != NULL;
 }
 
-bool subs_grants(struct subs *subs, struct session *session, struct slice filter, uint8_t *qos)
-{
-    const struct slot *slot = find_sub(subs, session, filter);
-    if (slot && *qos > slot->qos) {
-        *qos = slot->qos;
-    }
-    return slot != NULL;
-}
-
 bool subs_remove(struct subs *subs, struct session *session, struct slice filter)
 {
     struct slot *slot = find_sub(subs, session, filter);

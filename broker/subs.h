@@ -38,8 +38,6 @@ int subs_add(struct subs *subs, struct session *session, struct slice filter, ui
 /* False when the session had no such subscription. Filters are compared byte for byte [MQTT-3.10.4-1]. */
 bool subs_remove(struct subs *subs, struct session *session, struct slice filter);
 bool subs_has(struct subs *subs, struct session *session, struct slice filter);
-/* The same, and lowers *qos to that of the subscription. */
-bool subs_grants(struct subs *subs, struct session *session, struct slice filter, uint8_t *qos);
 void subs_remove_all(struct subs *subs, struct session *session);
 /* The same until *places of the tree were looked at, which is counted down. True when all are gone. */
 bool subs_remove_some(struct subs *subs, struct session *session, size_t *places);
