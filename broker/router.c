@@ -49,8 +49,7 @@ struct acl_answer router_may_publish(const struct broker *broker, const struct p
 
 uint8_t router_most_qos(const struct broker *broker, const struct principal *who)
 {
-    const struct door *door = broker_door(broker, who);
-    return door ? acl_most_qos(door->acl, who).most : 2;
+    return acl_most_qos(broker_door(broker, who)->acl, who).most;
 }
 
 struct acl_answer router_may_subscribe(const struct broker *broker, const struct principal *who,

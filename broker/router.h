@@ -32,7 +32,7 @@ struct acl_answer router_may_publish(const struct broker *broker, const struct p
 struct acl_answer router_may_subscribe(const struct broker *broker, const struct principal *who,
                                        struct slice filter, uint8_t *qos);
 
-/* The highest QoS at which who may get messages. */
+/* The highest QoS at which who, a client, may get messages. */
 uint8_t router_most_qos(const struct broker *broker, const struct principal *who);
 
 /* Tells whoever listens what the ACL has denied to who (decision.h). */

@@ -198,7 +198,8 @@ class Player:
             conn.client.received(conn, packet)
 
     def end_of(self, conn):
-        if conn.live or (conn.state == "abandoned" and not conn.client.conn.sent):
+        taken_over = any(later.sent for later in conn.client.conns[conn.number + 1:])
+        if conn.live or (conn.state == "abandoned" and not taken_over):
             raise Wrong("closed", f"{conn} was closed by the broker")
         self.forget(conn)
         conn.stream.close()
