@@ -127,7 +127,9 @@ class Model:
         if conn.how == "abandoned":
             start = min([c.start for c in conn.client.conns[conn.number + 1:] if c.sent], default=NEVER)
             return (following.start if following else start), over
-        return conn.lost if conn.lost is not None else NEVER, min(conn.ended or NEVER, over)
+        # A WebSocket is closed as soon as the client's end is seen, which may be before all that came is dealt with.
+        ended = None if conn.client.transport == "ws" else conn.ended
+        return conn.lost if conn.lost is not None else NEVER, min(ended or NEVER, over)
 
     def span(self, route):
         """(whether it was routed, not before, not after)"""
