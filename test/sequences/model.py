@@ -150,7 +150,9 @@ class Model:
             return NOT, 0, 0
         if conn.disconnect is not None:
             following = [c for c in conn.client.conns[conn.number + 1:] if c.sent]
-            orderly = conn.how == "disconnect" and conn.ended and not (following and following[0].start < conn.ended)
+            # Who comes again while DISCONNECT waits for its turn takes over; the end of a WebSocket does not say it was read.
+            early = following and (conn.client.transport == "ws" or not conn.ended or following[0].start < conn.ended)
+            orderly = conn.how == "disconnect" and conn.ended and not early
             return (NOT if orderly else MAYBE), start, end
         return DEFINITE if conn.processed and end < NEVER else MAYBE, start, end
 
