@@ -313,7 +313,7 @@ class NeverForgetsInboundId(Fault):
 
 class RoutesHalves(Fault):
     """Passes on a PUBLISH that was cut in its payload."""
-    kinds = ("cut", "duplicate", "missing", "unexpected")
+    kinds = ("cut", "duplicate", "missing", "qos", "unexpected")
 
     def lost(self, pipe, partial):
         if len(partial) > 2 and partial[0] >> 4 == PUBLISH and b":" in partial:
