@@ -157,7 +157,6 @@ def test_memory_of_a_storm_is_given_back(start):
         assert broker.resident() - before < (full - before) / 2
 
 
-@pytest.mark.skipif(SANITIZED, reason="a sanitizer keeps memory")
 def test_memory_of_many_clients_is_given_back(start):
     """They have gone but for the last, whose memory lies above that of all others."""
     broker = start("sys_interval 0\n")
@@ -168,9 +167,9 @@ def test_memory_of_many_clients_is_given_back(start):
     full = broker.resident()
     for client in many:
         client.disconnect()
-    assert full - before > MB
     end = time.monotonic() + streams.TIMEOUT
-    while broker.resident() - before > (full - before) / 3:
+    assert SANITIZED or full - before > MB
+    while not SANITIZED and broker.resident() - before > (full - before) / 3:  # a sanitizer keeps memory
         assert time.monotonic() < end, f"{before} bytes, {full} with all, {broker.resident()} without"
         time.sleep(0.1)
     last.ping()
