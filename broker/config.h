@@ -22,6 +22,7 @@
 
 enum config_protocol { PROTOCOL_MQTT, PROTOCOL_WEBSOCKETS };
 enum config_domain { DOMAIN_ANY, DOMAIN_IPV4, DOMAIN_IPV6 };
+enum config_sync { SYNC_FULL, SYNC_NORMAL, SYNC_OFF };
 
 /* Where something was said, for messages; NULL and 0: nowhere. The name belongs to config.files. */
 struct config_place {
@@ -119,6 +120,20 @@ struct config {
 
     bool discard_session_of_other_user; /* own: instead of refusing the client */
 
+    /* the store */
+    bool persistence;
+    char *persistence_location; /* a directory, NULL: the one the daemon was started in */
+    char *persistence_file;
+    char *persistence_path;            /* both together; NULL without persistence */
+    uint32_t persistence_commit_delay; /* own: ms in which those who are there may acknowledge */
+    uint32_t persistence_lazy_delay;   /* own: ms for what nobody waits for */
+    enum config_sync persistence_sync; /* own */
+    uint32_t persistence_hold_timeout; /* own: seconds */
+    uint64_t persistence_min_free;     /* own: bytes of the file system */
+    uint64_t queue_memory_limit;       /* own: bytes of messages for clients that are away; 0: no limit */
+    bool queues_counted;               /* max_queued_messages was said */
+    struct config_place persistence_at, persistence_location_at;
+
     /* logging */
     unsigned log_dest; /* log_dest bits of log.h */
     unsigned log_type; /* log_type bits of log.h; -v makes it LOG_T_ALL, -q makes it 0 */
@@ -181,6 +196,10 @@ int config_blame(struct config_place at, const char *directive, struct err *err)
  * FILE:LINE", ...), one call of say() each. Everything else is taken over by the swap. */
 void config_diff(const struct config *before, const struct config *after,
                  void (*say)(void *ctx, const char *text), void *ctx);
+
+/* Makes `after` say of the store what `before` does, whatever its file says: there is one, or there is none,
+ * until a restart. */
+void config_keep_store(const struct config *before, struct config *after);
 
 /* Whether the listeners of both are the same sockets in the same order, with the same mount points: only then
  * does a listener's number mean the same in both, and a topic of its clients, and only then may a reload swap

@@ -108,6 +108,7 @@ static void *read_anew(void *arg)
     reload->config = config_load(&reload->daemon->args, log_line, NULL, &reload->err);
     if (reload->config) {
         config_diff(old, reload->config, log_restart_needed, NULL);
+        config_keep_store(old, reload->config);
         if (!config_same_listeners(old, reload->config)) {
             log_write(
                 LOG_T_WARNING,
@@ -299,7 +300,7 @@ static int open_all(struct daemon *d, struct err *err)
         return EXIT_FAILURE;
     }
     d->first_wiring = wire_load(d->config, err);
-    if (!d->first_wiring) {
+    if (!d->first_wiring || wire_check_store(d->config, err) < 0) {
         return EXIT_CONFIG;
     }
     d->listeners = listeners_open(&d->broker, err);
@@ -421,7 +422,8 @@ static int check_only(struct daemon *d)
 {
     struct err err;
     struct wiring *wiring = wire_load(d->config, &err);
-    if (!wiring) {
+    if (!wiring || wire_check_store(d->config, &err) < 0) {
+        wire_unload(wiring);
         return fail(&err, EXIT_CONFIG);
     }
     wire_unload(wiring);

@@ -10,8 +10,11 @@
 #include "broker/policy.h"
 #include "tls/tls.h"
 #include "ws/ws.h"
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -99,6 +102,18 @@ struct wiring *wire_load(const struct config *config, struct err *err)
         return NULL;
     }
     return w;
+}
+
+int wire_check_store(const struct config *config, struct err *err)
+{
+    const char *location = config->persistence_location ? config->persistence_location : ".";
+    struct stat st;
+    errno = 0;
+    if (!config->persistence || (stat(location, &st) == 0 && S_ISDIR(st.st_mode))) {
+        return 0;
+    }
+    err_set(err, "%.300s: %s", location, errno ? strerror(errno) : "it is no directory");
+    return config_blame(config->persistence_location_at, "persistence_location", err);
 }
 
 static void unload_stacks(struct wiring *w)

@@ -20,6 +20,8 @@ struct wire; /* what lives as long as the daemon: handshake workers, hashing wor
 /* Reads the files of every listener of config, which must outlive it. NULL with err after the first that is
  * wrong. Any thread. */
 struct wiring *wire_load(const struct config *config, struct err *err);
+/* Whether there is a place for the store, if one is wanted. 0, or -1 with err. */
+int wire_check_store(const struct config *config, struct err *err);
 /* Loop thread; NULL is allowed. */
 void wire_unload(struct wiring *wiring);
 

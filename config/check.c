@@ -374,6 +374,80 @@ static int settle_security(struct parser *p, struct draft *draft)
     return 0;
 }
 
+/* ---- the store ---- */
+
+static void warn_store(struct parser *p)
+{
+    const struct config *config = p->config;
+    struct config_place location = said(p->seen, "persistence_location");
+
+    if (config->persistence_path[0] != '/' && config->daemon) {
+        parser_warn(p, location.line ? location : said(p->seen, "persistence"),
+                    "%s, the store, is sought from the directory that bramble is started in: say a "
+                    "'persistence_location' that begins with /.",
+                    config->persistence_path);
+    }
+    if (config->persistence_sync != SYNC_FULL) {
+        parser_warn(p, said(p->seen, "persistence_sync"),
+                    config->persistence_sync == SYNC_OFF
+                        ? "A power cut may take the whole store, with what was acknowledged."
+                        : "A power cut may take what was acknowledged in the last minutes.");
+    }
+}
+
+/* What was said of a store that is not there is no mistake, but hardly what was meant. */
+static void warn_no_store(struct parser *p)
+{
+    static const char *const needs[] = {
+        "persistence_commit_delay", "persistence_file",     "persistence_hold_timeout",
+        "persistence_lazy_delay",   "persistence_location", "persistence_min_free",
+        "persistence_sync",         "queue_memory_limit",
+    };
+
+    for (size_t i = 0; i < sizeof needs / sizeof needs[0]; i++) {
+        struct config_place at = said(p->seen, needs[i]);
+
+        if (at.line) {
+            parser_warn(p, at, "'%s' has no effect without 'persistence true'.", needs[i]);
+        }
+    }
+}
+
+/* As mosquitto puts it together. */
+static char *store_path(const char *location, const char *file)
+{
+    char *path = NULL;
+    size_t n = location ? strlen(location) : 0;
+
+    if (asprintf(&path, "%s%s%s", location ? location : "", n > 0 && location[n - 1] != '/' ? "/" : "",
+                 file) < 0) {
+        return NULL;
+    }
+    return path;
+}
+
+static int settle_store(struct parser *p)
+{
+    struct config *config = p->config;
+
+    config->persistence_at = said(p->seen, "persistence");
+    config->persistence_location_at = said(p->seen, "persistence_location");
+    config->queues_counted = said(p->seen, "max_queued_messages").line != 0;
+    if (!config->persistence) {
+        warn_no_store(p);
+        return 0;
+    }
+    config->persistence_path = store_path(config->persistence_location, config->persistence_file);
+    if (!config->persistence_path) {
+        return parser_no_memory(p);
+    }
+    if (!config->queues_counted) {
+        config->max_queued_messages = 0; /* the bounds are bytes and the disk: what was promised is kept */
+    }
+    warn_store(p);
+    return 0;
+}
+
 /* What clients may make the broker remember on a machine that is not the broker's alone. A 32-bit process has
  * less to give than a large machine has. */
 static uint64_t half_of_memory(void)
@@ -423,7 +497,7 @@ int config_complete(struct parser *p, const struct config_args *args)
     struct config *config = p->config;
     static const struct config_listener nothing;
 
-    if (check_bridges(p) || settle_fallback(p, args->port) || settle_general(p, args)) {
+    if (check_bridges(p) || settle_fallback(p, args->port) || settle_general(p, args) || settle_store(p)) {
         return -1;
     }
     for (size_t i = 0; i < p->draft_count; i++) {

@@ -64,6 +64,7 @@ void config_free(struct config *config)
     free(config->securities);
     free(config->files);
     free(config->log_file);
+    free(config->persistence_path);
     free(config->path);
     free(config);
 }
@@ -159,6 +160,15 @@ void config_diff(const struct config *before, const struct config *after,
     }
     for (size_t i = before->listener_count; i < after->listener_count; i++) {
         tell(&diff, false, "addition", &after->listeners[i]);
+    }
+}
+
+void config_keep_store(const struct config *before, struct config *after)
+{
+    after->persistence = before->persistence;
+    if (!after->queues_counted) {
+        value_default(directive_find("max_queued_messages"), after);
+        after->max_queued_messages *= !after->persistence;
     }
 }
 

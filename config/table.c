@@ -23,6 +23,7 @@ typedef char *type_TEXT, *type_NAME, *type_TOPIC_PREFIX, *type_TLS_VERSION, *typ
 typedef unsigned type_LOG_DEST, type_LOG_TYPE, type_VERSIONS;
 typedef enum config_protocol type_PROTOCOL;
 typedef enum config_domain type_DOMAIN;
+typedef enum config_sync type_SYNC;
 typedef char **type_ORIGIN;
 
 #define RELOAD  true
@@ -177,6 +178,7 @@ static const char *const type_names[] = {
     [TYPE_LOG_TYPE] = "log type",
     [TYPE_PROTOCOL] = "mqtt|websockets",
     [TYPE_DOMAIN] = "ipv4|ipv6",
+    [TYPE_SYNC] = "full|normal|off",
     [TYPE_VERSIONS] = "versions",
     [TYPE_ORIGIN] = "text",
     [TYPE_LISTENER] = "port [address|path]",

@@ -40,6 +40,7 @@ enum directive_type {
     TYPE_LOG_TYPE,     /* unsigned: bits of log.h */
     TYPE_PROTOCOL,     /* enum config_protocol */
     TYPE_DOMAIN,       /* enum config_domain */
+    TYPE_SYNC,         /* enum config_sync */
     TYPE_VERSIONS,     /* unsigned: bits 3, 4, 5 */
     TYPE_ORIGIN,       /* char **: a list; counts in websockets_origins */
     /* more than a field (parse.c) */

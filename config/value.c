@@ -35,6 +35,8 @@ const struct word value_log_types[] = {
 const struct word value_protocols[] = {
     {"mqtt", PROTOCOL_MQTT}, {"websockets", PROTOCOL_WEBSOCKETS}, {NULL, 0}};
 const struct word value_domains[] = {{"ipv4", DOMAIN_IPV4}, {"ipv6", DOMAIN_IPV6}, {NULL, 0}};
+const struct word value_syncs[] = {
+    {"full", SYNC_FULL}, {"normal", SYNC_NORMAL}, {"off", SYNC_OFF}, {NULL, 0}};
 
 #define DAY INT64_C(86400)
 const struct duration value_durations[] = {
@@ -42,7 +44,8 @@ const struct duration value_durations[] = {
 };
 
 _Static_assert(sizeof(enum config_protocol) == sizeof(unsigned) &&
-                   sizeof(enum config_domain) == sizeof(unsigned),
+                   sizeof(enum config_domain) == sizeof(unsigned) &&
+                   sizeof(enum config_sync) == sizeof(unsigned),
                "set_word() copies an unsigned");
 
 static const struct word *word_find(const struct word *words, const char *name)
@@ -312,8 +315,12 @@ static int set_word(const struct word *words, void *field, const char *name, con
     const struct word *found = word_find(words, word);
 
     if (!found) {
-        return err_set(err, "Invalid '%s' value (%.60s). It must be %s or %s.%s", name, word, words[0].name,
-                       words[1].name, strcmp(word, "http_api") == 0 ? " For a page say http_dir too." : "");
+        const char *third = words[2].name;
+
+        return err_set(err, "Invalid '%s' value (%.60s). It must be %s%s%s or %s.%s", name, word,
+                       words[0].name, third ? ", " : "", third ? words[1].name : "",
+                       third ? third : words[1].name,
+                       strcmp(word, "http_api") == 0 ? " For a page say http_dir too." : "");
     }
     memcpy(field, &found->value, sizeof found->value);
     return 0;
@@ -399,6 +406,8 @@ static int set_one_word(const struct directive *d, void *field, const char *name
         return set_word(value_protocols, field, name, word, err);
     case TYPE_DOMAIN:
         return set_word(value_domains, field, name, word, err);
+    case TYPE_SYNC:
+        return set_word(value_syncs, field, name, word, err);
     default:
         return set_number(d, field, name, word, err);
     }

@@ -22,7 +22,8 @@ struct duration {
     int64_t seconds;
 };
 
-extern const struct word value_log_dests[], value_log_types[], value_protocols[], value_domains[];
+extern const struct word value_log_dests[], value_log_types[], value_protocols[], value_domains[],
+    value_syncs[];
 extern const struct duration value_durations[];
 
 /* Writes text (trimmed, ended by a zero, changed on the way) into the field. `again`: not for the first time.

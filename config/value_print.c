@@ -163,6 +163,9 @@ void value_print(const struct directive *d, const void *base, FILE *out)
     case TYPE_DOMAIN:
         print_word(d->name, value_domains, field, out);
         return;
+    case TYPE_SYNC:
+        print_word(d->name, value_syncs, field, out);
+        return;
     case TYPE_VERSIONS:
         print_versions(d->name, *(const unsigned *)field, out);
         return;

@@ -92,7 +92,7 @@ ERRORS = {
     "key missing": ("listener 1883\ncertfile x.crt\n", 2, "keyfile"),
     "a plugin": ("auth_plugin /usr/lib/x.so\n", 1, "password_file"),
     "a bridge": ("connection one\naddress example.org\n", 1, "ignore_bridges"),
-    "persistence": ("persistence true\n", 1, "persistence"),
+    "persistence": ("\npersistence_sync never\n", 2, "full, normal or off"),
     "certificates required without a CA": ("listener 1883\ncertfile a\nkeyfile b\nrequire_certificate true\n", 4, "cafile"),
     "the same port twice": ("listener 1883 127.0.0.1\nlistener 1883 127.0.0.1\n", 2, "same port"),
     "per_listener_settings too late": ("allow_anonymous true\nper_listener_settings true\n", 2, "per_listener_settings"),
@@ -125,6 +125,8 @@ def test_configuration_errors(tmp_path, what, checking):
     ("acl_file {dir}/wrong\n", "wrong:2"),
     ("listener {tcp}\ncertfile {dir}/wrong\nkeyfile {dir}/wrong\n", "wrong"),
     ("include_dir {dir}/conf.d\n", "conf.d/10.conf:1"),
+    ("persistence true\npersistence_location {dir}/none\n", "none: No such file"),
+    ("persistence true\npersistence_location {dir}/wrong\n", "wrong: it is no directory"),
 ])
 @pytest.mark.parametrize("checking", [False, True])
 def test_errors_in_files_that_are_named(start, tmp_path, text, name, checking):

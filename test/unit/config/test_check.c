@@ -118,15 +118,105 @@ static void a_password_file_without_a_listener(void **state)
 
 static void persistence(void **state)
 {
+    struct config *c = good_with(OPEN "listener 1\npersistence true\n", NULL);
+
     (void)state;
-    refused("persistence true\n", 1,
-            "the durable store is not in this version; with `persistence false` sessions live as long as the "
-            "daemon");
-    refused("retained_persistence true\n", 1, "the durable store is not in this version");
-    fine(OPEN "listener 1\npersistence false\n");
-    warns(OPEN "listener 1\npersistence_location /var/lib/mosquitto/\n",
-          "'persistence_location' has no effect");
-    warns(OPEN "listener 1\nautosave_interval 1800\n", "'autosave_interval' has no effect");
+    assert_true(c->persistence);
+    assert_string_equal(c->persistence_path, "bramble.db");
+    assert_int_equal(c->persistence_at.line, 3);
+    assert_int_equal(c->persistence_sync, SYNC_FULL);
+    config_free(c);
+    c = good_with(OPEN "listener 1\nretained_persistence true\n", NULL);
+    assert_true(c->persistence);
+    config_free(c);
+    c = good_with(OPEN "listener 1\npersistence false\n", NULL);
+    assert_false(c->persistence);
+    assert_null(c->persistence_path);
+    config_free(c);
+    warns(OPEN "listener 1\nautosave_interval 1800\npersistence true\n",
+          "'autosave_interval' has no effect: with `persistence true` each change is on disk before");
+    warns(OPEN "listener 1\nautosave_on_changes true\n", "'autosave_on_changes' has no effect");
+}
+
+static void the_path_of_the_store(void **state)
+{
+    static const char *const lines[][2] = {
+        {"persistence_location /var/lib/bramble/\n", "/var/lib/bramble/bramble.db"},
+        {"persistence_location /var/lib/bramble\n", "/var/lib/bramble/bramble.db"},
+        {"persistence_location /\n", "/bramble.db"},
+        {"persistence_location here\n", "here/bramble.db"},
+        {"persistence_location /a b/\npersistence_file c d\n", "/a b/c d"},
+        {"persistence_file /srv/x.db\n", "/srv/x.db"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        char text[200];
+        struct config *c;
+
+        snprintf(text, sizeof text, OPEN "listener 1\npersistence true\n%s", lines[i][0]);
+        c = good_with(text, NULL);
+        assert_string_equal(c->persistence_path, lines[i][1]);
+        config_free(c);
+    }
+}
+
+static void options_of_a_store_that_is_not_there(void **state)
+{
+    static const char *const lines[] = {
+        "persistence_commit_delay 100",
+        "persistence_file a",
+        "persistence_hold_timeout 5",
+        "persistence_lazy_delay 1",
+        "persistence_location /var/lib/mosquitto/",
+        "persistence_min_free 1",
+        "persistence_sync full",
+        "queue_memory_limit 1",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        char text[200];
+
+        snprintf(text, sizeof text, OPEN "listener 1\n%s\n", lines[i]);
+        warns(text, "has no effect without 'persistence true'");
+        snprintf(text, sizeof text, OPEN "listener 1\n%s\npersistence true\n", lines[i]);
+        fine(text);
+    }
+}
+
+static void what_a_sync_can_lose_is_said(void **state)
+{
+    struct config *c;
+
+    (void)state;
+    fine(OPEN "listener 1\npersistence true\npersistence_sync full\n");
+    c = good_with(OPEN "listener 1\npersistence true\npersistence_sync normal\n", "the last minutes");
+    assert_int_equal(c->persistence_sync, SYNC_NORMAL);
+    config_free(c);
+    c = good_with(OPEN "listener 1\npersistence true\npersistence_sync off\n", "the whole store");
+    assert_int_equal(c->persistence_sync, SYNC_OFF);
+    config_free(c);
+    refused("persistence_sync on\n", 1, "It must be full, normal or off.");
+}
+
+static uint32_t queued(const char *text)
+{
+    struct config *c = good(text);
+    uint32_t most = c->max_queued_messages;
+
+    config_free(c);
+    return most;
+}
+
+/* A limit by count would break the promise, unless an administrator sets it so. */
+static void queues_are_not_counted_with_a_store(void **state)
+{
+    (void)state;
+    assert_int_equal(queued("listener 1\n"), 1000);
+    assert_int_equal(queued("listener 1\npersistence true\n"), 0);
+    assert_int_equal(queued("listener 1\npersistence true\nmax_queued_messages 1000\n"), 1000);
+    assert_int_equal(queued("listener 1\nmax_queued_messages 7\npersistence true\n"), 7);
 }
 
 /* ---- the command line ---- */
@@ -139,6 +229,23 @@ static struct config *with_args(const char *text, struct config_args args, struc
     load_args(loaded, &args);
     assert_non_null(loaded->config);
     return loaded->config;
+}
+
+static void a_store_that_depends_on_where_it_is_started(void **state)
+{
+    struct loaded loaded;
+    const struct config_args background = {.daemon = true};
+
+    (void)state;
+    config_free(with_args(OPEN "listener 1\npersistence true\n", background, &loaded));
+    assert_int_equal(loaded.warning_count, 1);
+    assert_non_null(strstr(loaded.warnings, "args.conf:3: Warning: bramble.db, the store, is sought from"));
+    config_free(
+        with_args(OPEN "listener 1\npersistence true\npersistence_location x\n", background, &loaded));
+    assert_non_null(strstr(loaded.warnings, "args.conf:4: Warning: x/bramble.db, the store"));
+    config_free(
+        with_args(OPEN "listener 1\npersistence true\npersistence_location /x\n", background, &loaded));
+    assert_int_equal(loaded.warning_count, 0);
 }
 
 static void no_file(void **state)
@@ -262,7 +369,7 @@ static void debians_file(void **state)
     snprintf(text, sizeof text,
              "# Place your local configuration in /etc/mosquitto/conf.d/\n#\n\n"
              "pid_file /run/mosquitto/mosquitto.pid\n\n"
-             "persistence false\npersistence_location /var/lib/mosquitto/\n\n"
+             "persistence true\npersistence_location /var/lib/mosquitto/\n\n"
              "log_dest file /var/log/mosquitto/mosquitto.log\n\n"
              "include_dir %s/conf.d\n",
              folder());
@@ -271,8 +378,9 @@ static void debians_file(void **state)
     assert_string_equal(loaded.config->pid_file, "/run/mosquitto/mosquitto.pid");
     assert_string_equal(loaded.config->log_file, "/var/log/mosquitto/mosquitto.log");
     assert_int_equal(loaded.config->log_dest, LOG_D_FILE);
+    assert_string_equal(loaded.config->persistence_path, "/var/lib/mosquitto/bramble.db");
     assert_true(loaded.config->listeners[0].loopback_only);
-    assert_int_equal(loaded.warning_count, 2);
+    assert_int_equal(loaded.warning_count, 1);
     config_free(loaded.config);
 }
 
@@ -325,6 +433,11 @@ int main(void)
         cmocka_unit_test(who_can_connect_at_all),
         cmocka_unit_test(a_password_file_without_a_listener),
         cmocka_unit_test(persistence),
+        cmocka_unit_test(the_path_of_the_store),
+        cmocka_unit_test(options_of_a_store_that_is_not_there),
+        cmocka_unit_test(what_a_sync_can_lose_is_said),
+        cmocka_unit_test(queues_are_not_counted_with_a_store),
+        cmocka_unit_test(a_store_that_depends_on_where_it_is_started),
         cmocka_unit_test(no_file),
         cmocka_unit_test(port_with_a_file),
         cmocka_unit_test(verbose_and_quiet),

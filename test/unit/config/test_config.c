@@ -130,6 +130,31 @@ static void round_trip(const char *text)
     config_free(second);
 }
 
+static void a_store_comes_and_goes_with_a_restart(void **state)
+{
+    struct config *with = good("persistence true\n"), *without = good("");
+    struct config *counted = good("persistence true\nmax_queued_messages 7\n");
+    char said[1000] = "";
+
+    (void)state;
+    config_diff(without, with, collect, said);
+    assert_non_null(strstr(said, "persistence"));
+    config_keep_store(without, with);
+    assert_false(with->persistence);
+    assert_int_equal(with->max_queued_messages, 1000);
+    config_keep_store(without, counted);
+    assert_false(counted->persistence);
+    assert_int_equal(counted->max_queued_messages, 7);
+    config_free(with);
+    with = good("persistence true\n");
+    config_keep_store(with, without);
+    assert_true(without->persistence);
+    assert_int_equal(without->max_queued_messages, 0);
+    config_free(with);
+    config_free(without);
+    config_free(counted);
+}
+
 static void what_is_printed_can_be_read(void **state)
 {
     (void)state;
@@ -138,6 +163,8 @@ static void what_is_printed_can_be_read(void **state)
     round_trip("max_qos 1\nlog_dest none\nlog_type none\n");
     round_trip("per_listener_settings true\nlistener 1\npassword_file /p\nlistener 2\nallow_anonymous true\n"
                "auto_id_prefix x\nallow_zero_length_clientid false\nacl_file /a b\n");
+    round_trip("persistence true\npersistence_location /l\npersistence_file f\npersistence_sync off\n"
+               "persistence_commit_delay 0\nqueue_memory_limit -1\nlistener 1\n");
     round_trip(
         "listener 1\nlistener_allow_anonymous true\nlistener 2\nlistener_auto_id_prefix y\nlistener 3\n");
     round_trip(
@@ -183,6 +210,7 @@ static void every_option_can_differ(void **state)
                 [TYPE_LOG_TYPE] = {"error", "debug"},
                 [TYPE_PROTOCOL] = {"mqtt", "websockets"},
                 [TYPE_DOMAIN] = {"ipv4", "ipv6"},
+                [TYPE_SYNC] = {"normal", "off"},
                 [TYPE_VERSIONS] = {"3", "4"},
                 [TYPE_ORIGIN] = {"a", "b"},
             };
@@ -213,8 +241,11 @@ static void every_option_can_differ(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_changed),         cmocka_unit_test(what_a_reload_takes_over),
-        cmocka_unit_test(what_it_cannot),          cmocka_unit_test(what_is_printed_can_be_read),
+        cmocka_unit_test(nothing_changed),
+        cmocka_unit_test(what_a_reload_takes_over),
+        cmocka_unit_test(what_it_cannot),
+        cmocka_unit_test(what_is_printed_can_be_read),
+        cmocka_unit_test(a_store_comes_and_goes_with_a_restart),
         cmocka_unit_test(every_option_can_differ),
     };
 

@@ -173,6 +173,12 @@ static const char *const manual[] = {
     "log_strangers_rate",
     "max_topic_levels",
     "max_queued_burst",
+    "persistence_commit_delay",
+    "persistence_hold_timeout",
+    "persistence_lazy_delay",
+    "persistence_min_free",
+    "persistence_sync",
+    "queue_memory_limit",
     "tls_threads",
 };
 
@@ -258,6 +264,17 @@ static void defaults_of_general_options(void **state)
     assert_int_equal(c->auth_ban_time, 300);
     assert_false(c->discard_session_of_other_user);
     assert_int_equal(c->tls_threads, 0);
+    assert_false(c->persistence);
+    assert_null(c->persistence_location);
+    assert_string_equal(c->persistence_file, "bramble.db");
+    assert_null(c->persistence_path);
+    assert_int_equal(c->persistence_commit_delay, 250);
+    assert_int_equal(c->persistence_lazy_delay, 5000);
+    assert_int_equal(c->persistence_sync, SYNC_FULL);
+    assert_int_equal(c->persistence_hold_timeout, 60);
+    assert_int_equal(c->persistence_min_free, 16777216);
+    assert_int_equal(c->queue_memory_limit, 16777216);
+    assert_false(c->queues_counted);
     assert_false(c->ignore_bridges);
     assert_int_equal(c->websockets_headers_size, 0);
     assert_int_equal(c->log_dest, LOG_D_STDERR);
