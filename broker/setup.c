@@ -5,6 +5,7 @@
  *   DIR/passwd                                user admin with a random password, shown this once
  *   DIR/bramble.conf                          written anew each time, from the options
  *   DIR/conf.d/                               the user's own lines, included by it, never touched
+ *   DIR/store/                                for the durable store, never touched either
  *
  * It also looks whether the ports are free, because here it can say how to choose others.
  */
@@ -117,20 +118,25 @@ static int check_ports(const struct setup *s)
     return taken ? -1 : 0;
 }
 
+static int make_dir_in(const struct setup *s, const char *name, struct err *err)
+{
+    char path[PATH_MAX + 8];
+    snprintf(path, sizeof path, "%s/%s", s->dir, name);
+    if (mkdir(path, 0700) < 0 && errno != EEXIST) {
+        return err_set(err, "cannot make the folder %s: %s", path, strerror(errno));
+    }
+    return 0;
+}
+
 static int make_dirs(struct setup *s, const char *dir, struct err *err)
 {
-    char sub[PATH_MAX + 8];
     if (mkdir(dir, 0700) < 0 && errno != EEXIST) {
         return err_set(err, "cannot make the folder %s: %s", dir, strerror(errno));
     }
     if (!realpath(dir, s->dir)) {
         return err_set(err, "%s: %s", dir, strerror(errno));
     }
-    snprintf(sub, sizeof sub, "%s/conf.d", s->dir);
-    if (mkdir(sub, 0700) < 0 && errno != EEXIST) {
-        return err_set(err, "cannot make the folder %s: %s", sub, strerror(errno));
-    }
-    return 0;
+    return make_dir_in(s, "conf.d", err) || make_dir_in(s, "store", err) ? -1 : 0;
 }
 
 static int make_user(struct setup *s, struct err *err)
@@ -152,8 +158,12 @@ static void write_conf(const struct setup *s, FILE *f)
             "# it runs as whoever made these files, so that a reload can read them\n"
             "user %s\n"
             "allow_anonymous false\n"
-            "# for each client that is slow or away\n"
-            "max_queued_bytes 8000000\n"
+            "# an acknowledged message is on disk, or was taken by all that it is for\n"
+            "persistence true\n"
+            "persistence_location %s/store\n"
+            "# for each client that is slow or away; one that never comes back is forgotten\n"
+            "max_queued_bytes 100000000\n"
+            "persistent_client_expiration 14d\n"
             "password_file %s/passwd\n"
             "include_dir %s/conf.d\n"
             "\n"
@@ -170,8 +180,8 @@ static void write_conf(const struct setup *s, FILE *f)
             "protocol websockets\n"
             "certfile %s/server.crt\n"
             "keyfile %s/server.key\n",
-            s->dir, me ? me->pw_name : "bramble", s->dir, s->dir, s->plain, s->tls, s->dir, s->dir, s->web,
-            s->dir, s->dir);
+            s->dir, me ? me->pw_name : "bramble", s->dir, s->dir, s->dir, s->plain, s->tls, s->dir, s->dir,
+            s->web, s->dir, s->dir);
     if (s->http_dir) {
         fprintf(f, "http_dir %s\n", s->http_dir);
     }

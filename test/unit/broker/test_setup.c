@@ -55,6 +55,7 @@ static int teardown(void **unused)
                                        "broker/bramble.conf",
                                        "broker/conf.d/a.conf",
                                        "broker/conf.d",
+                                       "broker/store",
                                        "broker/bramble.conf.new",
                                        "broker",
                                        "file",
@@ -134,6 +135,7 @@ static void secrets_are_for_their_owner_only(void **unused)
     assert_int_equal(run_in(f.folder), 0);
     assert_int_equal(mode_of("broker"), 0700);
     assert_int_equal(mode_of("broker/conf.d"), 0700);
+    assert_int_equal(mode_of("broker/store"), 0700);
     assert_int_equal(mode_of("broker/ca.key"), 0600);
     assert_int_equal(mode_of("broker/server.key"), 0600);
     assert_int_equal(mode_of("broker/passwd"), 0600);
@@ -155,6 +157,8 @@ static void the_daemon_understands_its_configuration(void **unused)
         return;
     }
     assert_int_equal(config->listener_count, PORTS);
+    assert_true(config->persistence);
+    assert_string_equal(config->persistence_path, in_dir("broker/store/bramble.db"));
     for (int i = 0; i < PORTS; i++) {
         const struct config_listener *l = &config->listeners[i];
         assert_int_equal(l->port, atoi(f.ports[i]));

@@ -418,7 +418,7 @@ static void the_commented_lines_of_the_sample_load(void **state)
         strcat(text, option ? line + 1 : line);
     }
     fclose(f);
-    assert_int_equal(uncommented, 9);
+    assert_int_equal(uncommented, 12);
     fine(text);
 }
 

@@ -14,7 +14,7 @@ PV = "0.1.0+git"
 
 # libwebsockets without TLS of its own, as a static archive: bramble brings mbedTLS to it (README, "Dependencies").
 # local.conf: PACKAGECONFIG:pn-libwebsockets = "static"
-DEPENDS = "libev libwebsockets libsodium mbedtls uthash"
+DEPENDS = "libev libwebsockets libsodium mbedtls sqlite3 uthash"
 
 inherit pkgconfig systemd useradd
 
