@@ -11,6 +11,39 @@
 #include <malloc.h>
 #include <stdlib.h>
 
+/* ---- what the store asks for ---- */
+
+static void session_stored(void *arg, struct owing *owing, uint64_t number)
+{
+    struct broker *broker = arg;
+    sessions_stored(&broker->sessions, owing, number);
+}
+
+static void retained_changed(void *arg, struct msg *msg)
+{
+    store_change(arg, NULL, &(struct change){.kind = CHANGE_RETAINED, .msg = msg});
+}
+
+static void collect(void *arg)
+{
+    struct broker *broker = arg;
+    retain_collect(broker->retain, retained_changed, broker->store);
+}
+
+static void blocked(void *arg, bool blocked)
+{
+    (void)arg;
+    (void)blocked;
+}
+
+/* The next batch is due, although nothing has come. */
+static void store_due(void *arg)
+{
+    (void)arg;
+}
+
+/* ---- */
+
 static void nothing(void *arg)
 {
     (void)arg;
@@ -39,6 +72,8 @@ void broker_trim_soon(struct broker *broker)
 void broker_use_limits(struct broker *broker)
 {
     const struct config *config = broker->config;
+    store_use_times(broker->store, &(struct store_times){.commit_delay = config->persistence_commit_delay,
+                                                         .lazy_delay = config->persistence_lazy_delay});
     strangers_change(&broker->strangers, config->log_strangers_rate);
     uint32_t inflight = config->max_inflight_messages;
     broker->sessions.limits = (struct session_limits){
@@ -47,6 +82,7 @@ void broker_use_limits(struct broker *broker)
         .max_queued = config->max_queued_messages,
         .max_burst = config->max_queued_burst,
         .max_queued_bytes = config->max_queued_bytes,
+        .queue_memory = config->queue_memory_limit,
         .queue_qos0 = config->queue_qos0_messages,
         .upgrade_qos = config->upgrade_outgoing_qos,
     };
@@ -59,7 +95,11 @@ int broker_init(struct broker *broker, struct loop *loop, struct config *config,
     strangers_init(&broker->strangers, loop, config->log_strangers_rate);
     broker->subs = subs_new();
     broker->retain = retain_new();
-    broker->store = store_new(storage, conn_ticket_closed, broker);
+    broker->store = store_new(storage, &(struct store_events){.arg = broker,
+                                                              .closed = conn_ticket_closed,
+                                                              .stored = session_stored,
+                                                              .collect = collect,
+                                                              .blocked = blocked});
     broker->window = malloc(sizeof *broker->window);
     broker->read_buffer = malloc(READ_SIZE);
     if (!broker->subs || !broker->retain || !broker->store || !broker->window || !broker->read_buffer) {
@@ -75,6 +115,7 @@ int broker_init(struct broker *broker, struct loop *loop, struct config *config,
     peer_list_init(&broker->slow);
     timer_setup(&broker->slow_timer, slow_over, broker);
     timer_setup(&broker->trim_timer, trim, NULL);
+    timer_setup(&broker->store_timer, store_due, NULL);
     defer_setup(&broker->next_turn, nothing, NULL);
     broker->started = loop_now(loop);
     return 0;
@@ -123,6 +164,7 @@ void broker_free(struct broker *broker)
         peer_list_flush(&broker->flush);
     }
     timer_stop(broker->loop, &broker->trim_timer);
+    timer_stop(broker->loop, &broker->store_timer);
     if (broker->subs && broker->store) {
         sessions_free(&broker->sessions);
     }
@@ -141,17 +183,27 @@ void broker_free(struct broker *broker)
     broker->conn_slots = 0;
 }
 
+/* Hands over what is due, and comes back when the next is. */
+static void submit(struct broker *broker)
+{
+    store_submit(broker->store, false);
+    int64_t next = store_next(broker->store);
+    if (next >= 0) {
+        timer_start(broker->loop, &broker->store_timer, next);
+    }
+}
+
 /*
- * The order matters: input that waited is parsed first, so that what it publishes goes out in this turn; what
- * must be durable is on its way to the disk before anything is written; then each peer is flushed once.
- * Behind that a new turn begins, with those who had to wait in this one.
+ * The order matters: input that waited is parsed first, so that what it publishes goes out in this turn; then
+ * each peer is flushed once; then what must be durable goes to the disk, with the packet identifiers that the
+ * messages of QoS 2 have got just now. Behind that a new turn begins, with those who had to wait in this one.
  */
 void broker_before_sleep(void *arg)
 {
     struct broker *broker = arg;
     peer_list_flush(&broker->resume);
-    store_submit(broker->store, false);
     peer_list_flush(&broker->flush);
+    submit(broker);
     broker->turn_offers = 0;
     broker->turn_visits = 0;
     subscribe_begin_turn(broker);

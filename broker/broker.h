@@ -81,12 +81,13 @@ struct broker {
     uint32_t turn_offers;
     size_t turn_visits; /* places that subscriptions and retained messages were looked for at in this turn */
     struct turn_waiting waiting;
-    bool pressure;           /* the packet just routed met OFFER_PRESSURE */
-    struct peer_list slow;   /* publishers that wait a moment for it */
-    struct timer slow_timer; /* runs while that list is not empty */
-    struct timer trim_timer; /* broker_trim_soon() */
-    uint32_t greeting_bytes; /* of large CONNECT packets that are not settled (conn_in.c) */
-    bool greetings_wait;     /* no CONNECT is read: a reload is under way (conn_hold_greetings) */
+    bool pressure;            /* the packet just routed met OFFER_PRESSURE */
+    struct peer_list slow;    /* publishers that wait a moment for it */
+    struct timer slow_timer;  /* runs while that list is not empty */
+    struct timer trim_timer;  /* broker_trim_soon() */
+    struct timer store_timer; /* until the next batch is due */
+    uint32_t greeting_bytes;  /* of large CONNECT packets that are not settled (conn_in.c) */
+    bool greetings_wait;      /* no CONNECT is read: a reload is under way (conn_hold_greetings) */
 
     struct window *window; /* output is gathered here, for one connection at a time */
     uint8_t *read_buffer;  /* READ_SIZE, for one read at a time */

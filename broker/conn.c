@@ -291,7 +291,7 @@ void conn_accept(struct broker *broker, struct transport *transport, int number)
     transport->ops->peer(transport, who);
     conn->who = who;
     conn->transport = transport;
-    conn->peer = (struct peer){.ops = &conn_peer, .list = &broker->flush};
+    conn->peer = (struct peer){.ops = &conn_peer, .list = &broker->flush, .id = conn->id};
     conn->resume = (struct peer){.ops = &conn_input, .list = &broker->resume};
     timer_setup(&conn->timer, conn_timeout, conn);
     transport->owner = conn;

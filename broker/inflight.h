@@ -20,6 +20,7 @@
 
 enum delivery_state {
     D_QUEUED,
+    D_STORING,  /* QoS 2: has its identifier, and goes out when that is on disk */
     D_SENT,     /* waits for PUBACK or PUBREC */
     D_RELEASED, /* QoS 2: PUBREC came, PUBREL went; waits for PUBCOMP; msg is NULL */
     D_RETIRED, /* sent, but may not be read any more: only the identifier is left, until the client answers as
@@ -28,13 +29,12 @@ enum delivery_state {
 };
 
 struct delivery {
-    struct msg *msg;       /* a reference */
-    struct ticket *ticket; /* the publish that waits for it, or NULL; a reference */
-    uint64_t batch;        /* store.c's note of where its change is */
-    uint32_t change;
-    uint32_t seq;  /* order of arrival in the session, over both queues */
-    uint16_t id;   /* 0 until it is sent */
-    uint16_t skip; /* identifiers to leave out before it: of those swept from the queue */
+    struct msg *msg;         /* a reference */
+    struct obligation *owed; /* what the store knows of it; NULL: it is not durable */
+    struct ticket *wait;     /* D_STORING: until when; a reference */
+    uint32_t seq;            /* order of arrival in the session, over both queues */
+    uint16_t id;             /* 0 until it is sent */
+    uint16_t skip;           /* identifiers to leave out before it: of those swept from the queue */
     uint8_t qos;
     uint8_t state;
     bool retain; /* sent because of a new subscription [MQTT-3.3.1-8] */

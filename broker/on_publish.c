@@ -179,7 +179,9 @@ static void route(struct conn *conn, const struct packet_publish *publish, struc
     struct broker *broker = conn->broker;
     struct ticket *ticket = store_begin(broker->store);
     if (publish->qos == 2 && !conn->session->clean) {
-        store_put(broker->store, ticket, CHANGE_IN_ID, conn->session->number, NULL, publish->id);
+        store_change(
+            broker->store, ticket,
+            &(struct change){.kind = CHANGE_IN_ID, .session = conn->session->number, .id = publish->id});
     }
     if (publish->qos < 2 || note_inbound(conn, publish->id, ticket)) {
         if (msg) {
@@ -225,7 +227,8 @@ static void on_pubrel(struct conn *conn, uint16_t id)
     struct ticket *ticket = NULL;
     if (inbound_remove(&conn->session->inbound, id) && !conn->session->clean) {
         ticket = store_begin(broker->store);
-        store_put(broker->store, ticket, CHANGE_IN_ID_DONE, conn->session->number, NULL, id);
+        store_change(broker->store, ticket,
+                     &(struct change){.kind = CHANGE_IN_ID_DONE, .session = conn->session->number, .id = id});
         store_seal(broker->store, ticket);
     }
     conn_answer_held(conn, ticket, OUTQ_ANY, PKT_PUBCOMP, id);

@@ -138,7 +138,8 @@ static struct ticket *stored(struct conn *conn, enum change_kind kind)
         return NULL;
     }
     struct ticket *ticket = store_begin(conn->broker->store);
-    store_put(conn->broker->store, ticket, kind, conn->session->number, NULL, 0);
+    (void)kind;
+    store_change(conn->broker->store, ticket, &(struct change){.kind = CHANGE_VOID});
     store_seal(conn->broker->store, ticket);
     return ticket;
 }

@@ -9,6 +9,7 @@
 #define BRAMBLE_PEER_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct peer;
 
@@ -27,6 +28,7 @@ struct peer {
     const struct peer_ops *ops;
     struct peer_list *list; /* where wake puts it */
     struct peer *next;
+    uint64_t id;    /* by which a ticket knows whom to wake; 0: nobody */
     bool scheduled; /* on the list */
     bool blocked;   /* its socket takes nothing now: what is offered has to wait */
 };

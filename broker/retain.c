@@ -9,10 +9,13 @@
 struct retain_node {
     struct tree_node node;
     struct msg *msg;
+    struct msg *changed; /* the last one, also an empty one, that the store does not know yet; or NULL */
+    struct retain_node *next_changed;
 };
 
 struct retain {
     struct tree tree;
+    struct retain_node *changed;
     size_t count;
     uint64_t bytes;
 };
@@ -30,6 +33,7 @@ struct retain *retain_new(void)
 static void node_drop(struct tree_node *node)
 {
     msg_unref(((struct retain_node *)node)->msg);
+    msg_unref(((struct retain_node *)node)->changed);
 }
 
 void retain_free(struct retain *retain)
@@ -88,6 +92,45 @@ int retain_update(struct retain *retain, struct msg *msg)
     }
     set(retain, (struct retain_node *)node, msg);
     return 0;
+}
+
+/* It uses its node, so that one whose message is gone stays until that is told. */
+static void note(struct retain *retain, struct retain_node *node, struct msg *msg)
+{
+    if (node->changed) {
+        msg_unref(node->changed);
+    } else {
+        node->node.uses++;
+        node->next_changed = retain->changed;
+        retain->changed = node;
+    }
+    node->changed = msg_ref(msg);
+}
+
+int retain_update_stored(struct retain *retain, struct msg *msg)
+{
+    struct tree_node *node = msg->payload_size > 0 ? tree_make(&retain->tree, msg_topic(msg))
+                                                   : tree_find(&retain->tree, msg_topic(msg));
+    struct retain_node *r = (struct retain_node *)node;
+    if (!node || (msg->payload_size == 0 && !r->msg && !r->changed)) {
+        return msg->payload_size > 0 ? -1 : 0;
+    }
+    note(retain, r, msg);
+    return retain_update(retain, msg);
+}
+
+void retain_collect(struct retain *retain, void (*fn)(void *arg, struct msg *msg), void *arg)
+{
+    while (retain->changed) {
+        struct retain_node *node = retain->changed;
+        struct msg *msg = node->changed;
+        retain->changed = node->next_changed;
+        node->changed = NULL;
+        node->node.uses--;
+        fn(arg, msg);
+        msg_unref(msg);
+        tree_prune(&retain->tree, &node->node);
+    }
 }
 
 struct visit {

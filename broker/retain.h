@@ -17,6 +17,13 @@ void retain_free(struct retain *retain);
  * before stays). */
 int retain_update(struct retain *retain, struct msg *msg);
 
+/* The same for one that a client has sent and that is to be in the store too: it is noted as changed, until
+ * retain_collect(). A value that changes ten times between is collected once. */
+int retain_update_stored(struct retain *retain, struct msg *msg);
+/* Calls fn for each topic whose message has changed, with the last one (its payload is empty: there is none
+ * any more). */
+void retain_collect(struct retain *retain, void (*fn)(void *arg, struct msg *msg), void *arg);
+
 /* Calls fn for each retained message whose topic matches the filter. fn must not change what is retained.
  * Returns how many places it had to look at: its cost, also where nothing matches. */
 size_t retain_match(struct retain *retain, struct slice filter, void (*fn)(void *arg, struct msg *msg),

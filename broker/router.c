@@ -127,14 +127,22 @@ static void make_room(struct broker *broker, struct session *session)
     }
 }
 
+/* What the broker says itself ($SYS) is not stored. Who has published at QoS 0 waits for nothing. */
+static void retain(struct broker *broker, struct msg *msg, struct ticket *ticket)
+{
+    bool stored = msg->from && store_durable(broker->store);
+    if ((stored ? retain_update_stored(broker->retain, msg) : retain_update(broker->retain, msg)) < 0) {
+        log_write(LOG_T_ERROR, "out of memory: the message on '%.*s' is not retained",
+                  SLICE_ARG(msg_topic(msg)));
+    } else if (stored) {
+        store_change(broker->store, msg->qos > 0 ? ticket : NULL, &(struct change){.kind = CHANGE_VOID});
+    }
+}
+
 void router_publish(struct broker *broker, struct msg *msg, struct ticket *ticket)
 {
     if (msg->retain) {
-        if (retain_update(broker->retain, msg) < 0) {
-            log_write(LOG_T_ERROR, "out of memory: the message on '%.*s' is not retained",
-                      SLICE_ARG(msg_topic(msg)));
-        }
-        store_put(broker->store, ticket, CHANGE_RETAINED, 0, msg, 0);
+        retain(broker, msg, ticket);
     }
     const struct match *matches;
     bool cut;

@@ -12,7 +12,8 @@
 #include "broker/log.h"
 #include "broker/mem.h"
 #include "broker/session_owed.h"
-#include "broker/session_parts.h"
+#include "broker/session_spill.h"
+#include "broker/stored.h"
 #include "broker/subs.h"
 #include <stdlib.h>
 
@@ -38,6 +39,7 @@ void sessions_free(struct sessions *sessions)
         session_destroy(sessions, session);
     }
     sessions_bury(sessions, SIZE_MAX);
+    stored_origins_free(sessions->origins);
 }
 
 struct session *session_find(struct sessions *sessions, const char *client_id)
@@ -53,8 +55,8 @@ void session_rights_changed(struct session *session)
     session->rights += session->rights == 0;
 }
 
-struct session *session_new(struct sessions *sessions, const char *client_id, struct principal *who,
-                            bool clean)
+static struct session *add(struct sessions *sessions, uint64_t number, const char *client_id,
+                           struct principal *who, bool clean)
 {
     struct session *session = calloc(1, sizeof *session);
     char *name = strdup(client_id);
@@ -63,7 +65,7 @@ struct session *session_new(struct sessions *sessions, const char *client_id, st
         free(name);
         return NULL;
     }
-    session->number = ++sessions->last_number;
+    session->number = session->owing.session = number;
     session->client_id = name;
     session->who = who ? principal_ref(who) : NULL;
     session->clean = clean;
@@ -80,31 +82,81 @@ struct session *session_new(struct sessions *sessions, const char *client_id, st
     return session;
 }
 
-void session_drop(struct sessions *sessions, struct session *session, struct delivery *d)
+bool session_is_stored(const struct sessions *sessions, const struct session *session)
 {
-    store_discharge(sessions->store, session->number, d);
+    return !session->clean && session->who && store_durable(sessions->store);
+}
+
+/* It is there, and whose it is. */
+static void store_session(struct sessions *sessions, const struct session *session)
+{
+    if (session_is_stored(sessions, session)) {
+        store_change(sessions->store, NULL,
+                     &(struct change){.kind = CHANGE_SESSION,
+                                      .session = session->number,
+                                      .text = (uint8_t *)session->client_id,
+                                      .count = (uint32_t)strlen(session->client_id),
+                                      .who = session->who});
+    }
+}
+
+struct session *session_new(struct sessions *sessions, const char *client_id, struct principal *who,
+                            bool clean)
+{
+    struct session *session = add(sessions, store_number(sessions->store), client_id, who, clean);
+    if (session) {
+        store_session(sessions, session);
+    }
+    return session;
+}
+
+struct session *session_restore(struct sessions *sessions, uint64_t number, const char *client_id,
+                                struct principal *who)
+{
+    struct session *session = add(sessions, number, client_id, who, false);
+    if (session) {
+        session->policy = session->subs_policy = 0; /* the rules may be others than when it was stored */
+    }
+    return session;
+}
+
+void session_queued(struct sessions *sessions, struct session *session, const struct msg *msg)
+{
+    session->queued_bytes += msg->payload_size;
+    sessions->queued_bytes += msg->payload_size;
+    sessions->queued++;
+}
+
+void session_unqueued(struct sessions *sessions, struct session *session, const struct msg *msg)
+{
+    session->queued_bytes -= msg->payload_size;
+    sessions->queued_bytes -= msg->payload_size;
+    sessions->queued--;
+}
+
+void sessions_stored(struct sessions *sessions, struct owing *owing, uint64_t number)
+{
+    struct session *session = (struct session *)((char *)owing - offsetof(struct session, owing));
+    spill_stored(sessions, session, number);
+}
+
+void session_drop(struct sessions *sessions, struct delivery *d)
+{
+    store_discharge(sessions->store, d->owed);
+    ticket_unref(d->wait);
     msg_unref(d->msg);
+    d->owed = NULL;
+    d->wait = NULL;
     d->msg = NULL;
     d->state = D_GONE;
 }
 
-static void drop_ring(struct sessions *sessions, struct session *session, struct ring *ring)
+bool session_drop_some(struct sessions *sessions, struct ring *ring, size_t *places)
 {
-    for (uint32_t i = 0; i < ring->count; i++) {
-        if (ring_at(ring, i)->state != D_GONE) {
-            session_drop(sessions, session, ring_at(ring, i));
-        }
-    }
-    ring_free(ring);
-}
-
-/* True when all of them are dropped. */
-static bool drop_some(struct sessions *sessions, struct session *session, struct ring *ring, size_t *left)
-{
-    for (; ring->count > 0 && *left > 0; --*left) {
+    for (; ring->count > 0 && *places > 0; --*places) {
         struct delivery *d = ring_at(ring, 0);
         if (d->state != D_GONE) {
-            session_drop(sessions, session, d);
+            session_drop(sessions, d);
         }
         ring_pop(ring);
     }
@@ -118,10 +170,11 @@ bool sessions_bury(struct sessions *sessions, size_t places)
 {
     while (sessions->gone) {
         struct session *session = sessions->gone;
-        if (!drop_some(sessions, session, &session->queue0, &places) ||
-            !drop_some(sessions, session, &session->queue, &places) ||
-            !drop_some(sessions, session, &session->sent, &places) ||
-            !subs_remove_some(sessions->subs, session, &places)) {
+        if (!session_drop_some(sessions, &session->queue0, &places) ||
+            !session_drop_some(sessions, &session->queue, &places) ||
+            !session_drop_some(sessions, &session->storing, &places) ||
+            !session_drop_some(sessions, &session->sent, &places) ||
+            !spill_bury(sessions, session, &places) || !subs_remove_some(sessions->subs, session, &places)) {
             return false;
         }
         sessions->gone = session->next_gone;
@@ -143,6 +196,14 @@ void session_discard(struct sessions *sessions, struct session *session)
     while (session->owed) {
         owed_done(session);
     }
+    if (session_is_stored(sessions, session)) {
+        store_change(sessions->store, NULL,
+                     &(struct change){.kind = CHANGE_SESSION_GONE, .session = session->number});
+        store_owing_over(sessions->store, &session->owing);
+    }
+    sessions->queued_bytes -= session->queued_bytes;
+    sessions->queued -=
+        session->queue0.count + session->queue.count + (session->spill ? session->spill->pending.count : 0);
     session->gone = true;
     session->next_gone = sessions->gone;
     sessions->gone = session;
@@ -164,13 +225,17 @@ void session_attach(struct sessions *sessions, struct session *session, struct p
         principal_unref(session->who);
         session->who = who;
     }
+    store_session(sessions, session);
+    for (uint32_t i = 0; i < session->storing.count; i++) {
+        ring_at(&session->storing, i)->wait->holder = peer->id;
+    }
     session_rights_changed(session);
     session->policy = session->subs_policy = 0; /* another listener, another address: other rights */
     session->resend = 0;
     session->progress = true; /* until it shows otherwise */
     session->acked = true;
     session->drop_logged = false;
-    if (session_has_output(sessions, session)) {
+    if (session->spill || session_has_output(sessions, session)) {
         peer_wake(peer);
     }
 }
@@ -185,11 +250,13 @@ void session_detach(struct sessions *sessions, struct session *session, int64_t 
         ring_at(&session->sent, i)->dup = true;
     }
     session_retired_over(session);
+    store_hurry(sessions->store, &session->owing);
     if (!sessions->limits.queue_qos0) {
-        for (uint32_t i = 0; i < session->queue0.count; i++) {
-            session->queued_bytes -= ring_at(&session->queue0, i)->msg->payload_size;
+        size_t all = session->queue0.count;
+        for (uint32_t i = 0; i < all; i++) {
+            session_unqueued(sessions, session, ring_at(&session->queue0, i)->msg);
         }
-        drop_ring(sessions, session, &session->queue0);
+        session_drop_some(sessions, &session->queue0, &all);
     }
 }
 
@@ -239,7 +306,8 @@ static bool over_limit(const struct sessions *sessions, struct session *session,
                        uint8_t qos, bool retain)
 {
     const struct session_limits *limits = &sessions->limits;
-    if (limits->max_queued_bytes && session->queued_bytes + msg->payload_size > limits->max_queued_bytes) {
+    if (limits->max_queued_bytes &&
+        session->queued_bytes + spill_bytes(session) + msg->payload_size > limits->max_queued_bytes) {
         return true;
     }
     if (limits->max_queued == 0 || retain) {
@@ -253,7 +321,8 @@ static bool over_limit(const struct sessions *sessions, struct session *session,
     uint32_t ready = session->peer && limits->max_inflight > session->inflight
                          ? limits->max_inflight - session->inflight
                          : 0;
-    return session->queue.count >= limits->max_queued + ready && !burst_fits(sessions, session);
+    return session->queue.count + spill_count(session) >= limits->max_queued + ready &&
+           !burst_fits(sessions, session);
 }
 
 static enum offer taken(const struct sessions *sessions, struct session *session, uint8_t qos)
@@ -290,18 +359,23 @@ enum offer session_offer(struct sessions *sessions, struct session *session, str
     if (over_limit(sessions, session, msg, qos, retain)) {
         return dropped(sessions, session);
     }
-    struct delivery *d = ring_push(qos == 0 ? &session->queue0 : &session->queue);
+    bool durable = qos > 0 && session_is_stored(sessions, session);
+    struct delivery *d = qos == 0                                     ? ring_push(&session->queue0)
+                         : durable && spill_wanted(sessions, session) ? spill_push(session)
+                                                                      : ring_push(&session->queue);
     if (!d) {
         return dropped(sessions, session);
     }
     *d = (struct delivery){.msg = msg_ref(msg), .seq = session->seq++, .qos = qos, .retain = retain};
-    session->queued_bytes += msg->payload_size;
+    session_queued(sessions, session, msg);
     if (qos > 0) {
         d->skip = session->skip;
         session->skip = 0;
     }
-    if (qos > 0 && !session->clean) {
-        store_put_delivery(sessions->store, ticket, session->number, d);
+    if (durable) {
+        bool online = session->peer && !session->spill;
+        struct recipient to = {.session = session->number, .qos = qos, .retain = retain};
+        d->owed = store_owe(sessions->store, ticket, &session->owing, &to, msg, online);
     }
     return taken(sessions, session, qos);
 }
@@ -312,7 +386,8 @@ static uint16_t next_id(struct session *session, uint16_t skip)
 {
     for (;;) {
         session->last_id = session->last_id == UINT16_MAX ? 1 : session->last_id + 1;
-        bool used = ring_find(&session->sent, session->last_id);
+        bool used =
+            ring_find(&session->sent, session->last_id) || ring_find(&session->storing, session->last_id);
         if (!used && skip == 0) {
             return session->last_id;
         }
@@ -324,16 +399,23 @@ static uint16_t next_id(struct session *session, uint16_t skip)
 static bool window_open(const struct sessions *sessions, const struct session *session)
 {
     const struct session_limits *limits = &sessions->limits;
-    if (session->inflight >= limits->max_inflight || session->sent.count >= UINT16_MAX) {
+    if (session->inflight >= limits->max_inflight ||
+        session->sent.count + session->storing.count >= UINT16_MAX) {
         return false;
     }
     return limits->max_inflight_bytes == 0 || session->inflight == 0 ||
            session->sent_bytes + ring_at(&session->queue, 0)->msg->payload_size <= limits->max_inflight_bytes;
 }
 
+/* One whose identifier is on disk now. */
+static bool stored(const struct session *session)
+{
+    return session->storing.count > 0 && ticket_closed(ring_at(&session->storing, 0)->wait);
+}
+
 bool session_has_output(const struct sessions *sessions, const struct session *session)
 {
-    return session->queue0.count > 0 || session->resend < session->sent.count ||
+    return session->queue0.count > 0 || session->resend < session->sent.count || stored(session) ||
            (session->queue.count > 0 && window_open(sessions, session));
 }
 
@@ -356,35 +438,99 @@ static struct outgoing take_again(struct session *session)
     return (struct outgoing){.kind = OUT_NONE};
 }
 
-static struct outgoing take_qos0(struct session *session)
+static struct outgoing take_qos0(struct sessions *sessions, struct session *session)
 {
     struct delivery *d = ring_at(&session->queue0, 0);
     struct outgoing out = {.kind = OUT_PUBLISH, .msg = d->msg, .owned = true, .retain = d->retain};
-    session->queued_bytes -= d->msg->payload_size;
+    session_unqueued(sessions, session, d->msg);
     ring_pop(&session->queue0);
     ring_trim(&session->queue0);
     return out;
 }
 
-static struct outgoing take_queued(struct session *session)
+/* The first one of from goes to the end of to, with this identifier; NULL: no memory, it stays. */
+static struct delivery *move_first(struct ring *from, struct ring *to, uint16_t id)
 {
-    uint16_t id = next_id(session, ring_at(&session->queue, 0)->skip);
-    struct delivery *d = ring_push(&session->sent);
+    struct delivery *d = ring_push(to);
     if (!d) {
-        session->sent.gaps = true;
-        return (struct outgoing){.kind = OUT_NONE}; /* no memory: it stays queued */
+        to->gaps = true;
+        return NULL;
     }
-    *d = *ring_at(&session->queue, 0);
-    ring_pop(&session->queue);
-    ring_trim(&session->queue);
-    session->queued_bytes -= d->msg->payload_size;
-    session->sent_bytes += d->msg->payload_size;
-    session->inflight++;
-    session->resend = session->sent.count; /* this one needs no re-sending now */
+    *d = *ring_at(from, 0);
+    ring_pop(from);
+    ring_trim(from);
     d->id = id;
+    if (to->count > 1 && ring_at(to, to->count - 2)->id != (id == 1 ? UINT16_MAX : id - 1)) {
+        to->gaps = true;
+    }
+    return d;
+}
+
+static struct outgoing send_first(struct session *session, struct ring *from, uint16_t id)
+{
+    struct delivery *d = move_first(from, &session->sent, id);
+    if (!d) {
+        return (struct outgoing){.kind = OUT_NONE};
+    }
+    session->resend = session->sent.count; /* this one needs no re-sending now */
     d->state = D_SENT;
     return (struct outgoing){
-        .kind = OUT_PUBLISH, .msg = d->msg, .retain = d->retain, .qos = d->qos, .id = d->id};
+        .kind = OUT_PUBLISH, .msg = d->msg, .dup = d->dup, .retain = d->retain, .qos = d->qos, .id = d->id};
+}
+
+static struct outgoing take_stored(struct session *session)
+{
+    struct delivery *d = ring_at(&session->storing, 0);
+    ticket_unref(d->wait);
+    d->wait = NULL;
+    return send_first(session, &session->storing, d->id);
+}
+
+static void into_window(struct sessions *sessions, struct session *session, const struct msg *msg)
+{
+    session_unqueued(sessions, session, msg);
+    session->sent_bytes += msg->payload_size;
+    session->inflight++;
+}
+
+/* QoS 2: it goes out when its identifier is on disk. False: no memory, it stays queued. */
+static bool store_first(struct sessions *sessions, struct session *session)
+{
+    uint16_t id = next_id(session, ring_at(&session->queue, 0)->skip);
+    struct delivery *d = move_first(&session->queue, &session->storing, id);
+    if (!d) {
+        session->sent.gaps = true;
+        return false;
+    }
+    into_window(sessions, session, d->msg);
+    d->state = D_STORING;
+    d->wait = store_out(sessions->store, d->owed, id);
+    d->wait->holder = session->peer->id;
+    return true;
+}
+
+static struct outgoing take_queued(struct sessions *sessions, struct session *session)
+{
+    struct msg *msg = ring_at(&session->queue, 0)->msg;
+    uint16_t id = next_id(session, ring_at(&session->queue, 0)->skip);
+    struct outgoing out = send_first(session, &session->queue, id);
+    if (out.kind != OUT_NONE) {
+        into_window(sessions, session, msg);
+        store_sent_as(ring_at(&session->sent, session->sent.count - 1)->owed, id);
+    }
+    return out;
+}
+
+/* What has to be stored first does not hold up what is queued behind it. */
+static bool queue_open(struct sessions *sessions, struct session *session)
+{
+    while (session->queue.count > 0 && window_open(sessions, session)) {
+        const struct delivery *first = ring_at(&session->queue, 0);
+        if (first->qos == 1 || !first->owed || !store_first(sessions, session)) {
+            return first->qos == 1 || !first->owed;
+        }
+    }
+    return false;
 }
 
 struct outgoing session_take(struct sessions *sessions, struct session *session)
@@ -395,16 +541,22 @@ struct outgoing session_take(struct sessions *sessions, struct session *session)
             return again;
         }
     }
-    bool queued = session->queue.count > 0 && window_open(sessions, session);
+    if (stored(session)) {
+        return take_stored(session);
+    }
+    if (session->spill) {
+        spill_go_on(sessions, session);
+    }
+    bool queued = queue_open(sessions, session);
     if (session->queue0.count > 0) {
         int32_t before =
             queued ? (int32_t)(ring_at(&session->queue0, 0)->seq - ring_at(&session->queue, 0)->seq) : -1;
         if (before < 0) {
-            return take_qos0(session);
+            return take_qos0(sessions, session);
         }
     }
     if (queued) {
-        return take_queued(session);
+        return take_queued(sessions, session);
     }
     if (session->queue.count == 0) {
         session->drop_logged = false; /* all caught up: the next loss is news again */
@@ -434,12 +586,12 @@ static void sent_done(struct sessions *sessions, struct session *session, struct
     if (d->msg) {
         session->sent_bytes -= d->msg->payload_size;
     }
-    session_drop(sessions, session, d);
+    session_drop(sessions, d);
     session->inflight--;
     session->progress = true;
     session->acked = true;
     session_tidy_sent(session);
-    if (session->queue.count > 0) {
+    if (session->queue.count > 0 || session->spill) {
         peer_wake(session->peer); /* who acknowledges is there */
     }
 }
@@ -458,15 +610,31 @@ enum ack session_puback(struct sessions *sessions, struct session *session, uint
 }
 
 /* A crash after PUBREL must not bring the PUBLISH back: "PUBREC was received" is committed first. */
-struct ticket *session_released(struct sessions *sessions, struct session *session, uint16_t id)
+struct ticket *session_released(struct sessions *sessions, struct session *session, struct delivery *d)
 {
-    if (session->clean) {
-        return NULL;
+    struct ticket *ticket = NULL;
+    if (d->msg) { /* it is the client's now, or nobody's; only the identifier is left */
+        session->sent_bytes -= d->msg->payload_size;
+        msg_unref(d->msg);
+        d->msg = NULL;
     }
-    struct ticket *ticket = store_begin(sessions->store);
-    store_put(sessions->store, ticket, CHANGE_OUT_STATE, session->number, NULL, id);
-    store_seal(sessions->store, ticket);
+    if (session_is_stored(sessions, session)) {
+        ticket = store_begin(sessions->store);
+        store_change(sessions->store, ticket,
+                     &(struct change){.kind = CHANGE_OUT, .session = session->number, .id = d->id, .qos = 2});
+        store_seal(sessions->store, ticket);
+    }
+    store_discharge(sessions->store, d->owed);
+    d->owed = NULL;
     return ticket;
+}
+
+void session_id_free(struct sessions *sessions, struct session *session, uint16_t id)
+{
+    if (session_is_stored(sessions, session)) {
+        store_change(sessions->store, NULL,
+                     &(struct change){.kind = CHANGE_OUT_DONE, .session = session->number, .id = id});
+    }
 }
 
 enum ack session_pubrec(struct sessions *sessions, struct session *session, uint16_t id,
@@ -480,14 +648,9 @@ enum ack session_pubrec(struct sessions *sessions, struct session *session, uint
     if (d->qos != 2) {
         return ACK_WRONG;
     }
-    if (d->state == D_SENT) { /* the message is the client's now; only the identifier is left */
-        session->sent_bytes -= d->msg->payload_size;
-        msg_unref(d->msg);
-        d->msg = NULL;
-    }
     if (d->state != D_RELEASED) {
         d->state = D_RELEASED;
-        *ticket = session_released(sessions, session, id);
+        *ticket = session_released(sessions, session, d);
     }
     return ACK_OK;
 }
@@ -501,6 +664,7 @@ enum ack session_pubcomp(struct sessions *sessions, struct session *session, uin
     if (d->state != D_RELEASED) {
         return ACK_WRONG;
     }
+    session_id_free(sessions, session, id);
     sent_done(sessions, session, d);
     return ACK_OK;
 }

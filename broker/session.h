@@ -8,6 +8,10 @@
  *   session_offer -> queue0 (QoS 0)  \
  *                 -> queue  (QoS 1,2) }- session_take -> wire
  *                 sent: re-sent first after a resume /        then: sent ring until PUBACK or PUBCOMP
+ *
+ * What a kept session is owed is in the store too (store.h). QoS 2 messages of such a session stand in
+ * `storing` between queue and wire, until their identifier is on disk: nothing else waits behind them. Of a
+ * session that is away, what does not fit into queue_memory_limit is in the store only (session_spill.h).
  */
 #ifndef BRAMBLE_SESSION_H
 #define BRAMBLE_SESSION_H
@@ -19,6 +23,8 @@
 #include "broker/principal.h"
 #include "broker/store.h"
 
+struct spill;
+struct stored_origins;
 struct subs;
 struct sub;
 
@@ -28,8 +34,10 @@ struct session_limits {
     uint32_t max_queued;         /* waiting behind those; 0: no limit */
     uint32_t max_burst;          /* QoS 1, 2: that many more for a client that goes on acknowledging */
     uint64_t max_queued_bytes;   /* payload bytes waiting; 0: no limit */
-    bool queue_qos0;             /* keep QoS 0 messages for offline sessions */
-    bool upgrade_qos;            /* upgrade_outgoing_qos */
+    uint64_t queue_memory; /* bytes of all that waits, before those who are away have it in the store only;
+                              0: no limit */
+    bool queue_qos0;       /* keep QoS 0 messages for offline sessions */
+    bool upgrade_qos;      /* upgrade_outgoing_qos */
 };
 
 struct session {
@@ -47,9 +55,11 @@ struct session {
     bool progress; /* an acknowledgement came since the last OFFER_PRESSURE */
     bool acked;    /* an acknowledgement came since the queue was last seen above max_queued... */
 
-    struct ring queue0, queue, sent;
-    uint32_t inflight; /* those in sent that are not tombstones */
-    uint32_t resend;   /* how many of sent were re-sent since the resume; == sent.count: all */
+    struct ring queue0, queue, storing, sent;
+    struct owing owing;
+    struct spill *spill; /* NULL: all is in memory */
+    uint32_t inflight;   /* those in storing, and in sent that are not tombstones */
+    uint32_t resend;     /* how many of sent were re-sent since the resume; == sent.count: all */
     uint32_t seq;
     uint16_t last_id;
     uint16_t skip; /* for the next delivery that is queued */
@@ -75,8 +85,9 @@ struct sessions {
     struct subs *subs;
     struct store *store;
     struct session_limits limits;
-    uint64_t last_number;
-    uint64_t dropped; /* of all sessions */
+    uint64_t dropped;               /* of all sessions */
+    uint64_t queued, queued_bytes;  /* messages that wait in memory, and their payloads */
+    struct stored_origins *origins; /* of messages that come back from the store; made when needed */
     size_t online;
     int64_t (*clock)(void); /* clock_ms(), but in tests */
 };
@@ -108,9 +119,21 @@ void sessions_init(struct sessions *sessions, struct subs *subs, struct store *s
 void sessions_free(struct sessions *sessions);
 
 struct session *session_find(struct sessions *sessions, const char *client_id);
+/* Whether it is in the store: kept, and a client's. */
+bool session_is_stored(const struct sessions *sessions, const struct session *session);
+
 /* A new, offline session. NULL without memory. */
 struct session *session_new(struct sessions *sessions, const char *client_id, struct principal *who,
                             bool clean);
+/* A kept one that was read back. */
+struct session *session_restore(struct sessions *sessions, uint64_t number, const char *client_id,
+                                struct principal *who);
+/* The next one of its messages that was read back. 0, or -1 without memory. */
+int session_restore_delivery(struct sessions *sessions, struct session *session, struct msg *msg,
+                             const struct stored_delivery *delivery);
+/* A packet identifier that waits for PUBCOMP. The same. */
+int session_restore_released(struct session *session, uint16_t id);
+
 /* Drops all it holds (obligations are discharged), its subscriptions included; a great many of those go bit
  * by bit, with sessions_bury(). The peer must be detached. */
 void session_destroy(struct sessions *sessions, struct session *session);
@@ -119,6 +142,9 @@ void session_discard(struct sessions *sessions, struct session *session);
 /* Goes on removing what sessions that are gone had, at most that many deliveries and places of the tree. True
  * when there is nothing left to do. */
 bool sessions_bury(struct sessions *sessions, size_t places);
+
+/* store_events.stored. */
+void sessions_stored(struct sessions *sessions, struct owing *owing, uint64_t number);
 
 /* What was found out of its rights counts no more: another policy. */
 void session_rights_changed(struct session *session);

@@ -13,7 +13,7 @@
  * message before PUBCOMP: the client would take that one for a repetition and throw it away. In the store its
  * row goes on holding the identifier, as that of a message whose PUBREC came.
  */
-#include "broker/session_parts.h"
+#include "broker/session_spill.h"
 
 typedef bool drop_fn(void *arg, const struct session *session, const struct msg *msg);
 
@@ -36,8 +36,8 @@ static uint16_t sweep_queue(struct sweep *sweep, struct ring *ring)
         skip += d->skip;
         d->skip = 0;
         if (sweep->drop(sweep->arg, session, d->msg)) {
-            session->queued_bytes -= d->msg->payload_size;
-            session_drop(sweep->sessions, session, d);
+            session_unqueued(sweep->sessions, session, d->msg);
+            session_drop(sweep->sessions, d);
             sweep->count++;
             skip++;
         } else {
@@ -52,20 +52,39 @@ static uint16_t sweep_queue(struct sweep *sweep, struct ring *ring)
     return skip;
 }
 
+/* Their client has not seen these identifiers: they are free. */
+static void sweep_storing(struct sweep *sweep)
+{
+    struct session *session = sweep->session;
+    uint32_t before = sweep->count;
+    for (uint32_t i = 0; i < session->storing.count; i++) {
+        struct delivery *d = ring_at(&session->storing, i);
+        if (sweep->drop(sweep->arg, session, d->msg)) {
+            session->sent_bytes -= d->msg->payload_size;
+            session->inflight--;
+            session_id_free(sweep->sessions, session, d->id);
+            session_drop(sweep->sessions, d);
+            sweep->count++;
+        }
+    }
+    if (sweep->count > before) {
+        ring_squeeze(&session->storing);
+        ring_trim(&session->storing);
+    }
+}
+
 static void retire(struct sweep *sweep, struct delivery *d, bool on_wire)
 {
     struct session *session = sweep->session;
-    session->sent_bytes -= d->msg->payload_size;
     if (d->qos == 1) {
-        session_drop(sweep->sessions, session, d);
+        session->sent_bytes -= d->msg->payload_size;
+        session_drop(sweep->sessions, d);
         session->inflight -= !on_wire;
         d->state = on_wire ? D_RETIRED : D_GONE;
         return;
     }
-    msg_unref(d->msg);
-    d->msg = NULL;
     d->state = on_wire ? D_RETIRED : D_RELEASED;
-    ticket_unref(session_released(sweep->sessions, session, d->id));
+    ticket_unref(session_released(sweep->sessions, session, d));
 }
 
 static void sweep_sent(struct sweep *sweep)
@@ -89,6 +108,10 @@ uint32_t session_sweep(struct sessions *sessions, struct session *session, drop_
     struct sweep sweep = {sessions, session, drop, arg, 0};
     sweep_queue(&sweep, &session->queue0);
     session->skip += sweep_queue(&sweep, &session->queue);
+    if (session->spill) {
+        session->skip += sweep_queue(&sweep, &session->spill->pending);
+    }
+    sweep_storing(&sweep);
     sweep_sent(&sweep);
     if (sweep.count > 0 && session->peer && session_has_output(sessions, session)) {
         peer_wake(session->peer); /* the window may have opened */

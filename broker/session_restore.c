@@ -1,0 +1,62 @@
+/*
+ * session_restore.c - a session as it was stored: what it is owed, and which identifiers are in use. See
+ * session.h.
+ *
+ * A message that had gone out under a known identifier is sent again under that one. One whose identifier is
+ * not known may have gone out as well: it gets a new one, and DUP.
+ */
+#include "broker/session_spill.h"
+
+static struct delivery *into_sent(struct session *session, uint16_t id)
+{
+    struct delivery *d = ring_push(&session->sent);
+    if (d) {
+        session->sent.gaps = true;
+        session->inflight++;
+        session->last_id = id;
+    }
+    return d;
+}
+
+int session_restore_released(struct session *session, uint16_t id)
+{
+    struct delivery *d = into_sent(session, id);
+    if (!d) {
+        return -1;
+    }
+    *d = (struct delivery){.seq = session->seq++, .id = id, .qos = 2, .state = D_RELEASED, .dup = true};
+    return 0;
+}
+
+int session_restore_delivery(struct sessions *sessions, struct session *session, struct msg *msg,
+                             const struct stored_delivery *delivery)
+{
+    uint64_t number = delivery->message->number;
+    bool sent = delivery->id > 0 && !ring_find(&session->sent, delivery->id);
+    store_loaded(sessions->store, number, delivery->others + 1);
+    if (!sent && spill_wanted(sessions, session)) {
+        if (spill_put(session, number, msg->payload_size) < 0) {
+            return -1;
+        }
+        session->spill->old = number;
+        return 0;
+    }
+    struct delivery *d = sent ? into_sent(session, delivery->id) : ring_push(&session->queue);
+    if (!d) {
+        return -1;
+    }
+    *d = (struct delivery){.msg = msg_ref(msg),
+                           .owed = store_owed(&session->owing, number),
+                           .seq = session->seq++,
+                           .id = sent ? delivery->id : 0,
+                           .qos = delivery->qos,
+                           .state = sent ? D_SENT : D_QUEUED,
+                           .retain = delivery->retain,
+                           .dup = true};
+    if (sent) {
+        session->sent_bytes += msg->payload_size;
+    } else {
+        session_queued(sessions, session, msg);
+    }
+    return 0;
+}

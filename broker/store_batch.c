@@ -1,0 +1,384 @@
+/*
+ * store_batch.c - what is handed to the storage, and what becomes of it. See store.h.
+ *
+ * One batch is under way at a time; what comes meanwhile is the next group. A batch is one transaction:
+ *
+ *   the changes, as they came; the messages that are due, each with all to whom it is owed by now; marks
+ *
+ * The hard part is a batch that fails. Nothing of it was kept, so all of it is open again, as if it had never
+ * been handed over: what was owed is due again (and may be discharged without being written), the changes
+ * come before those that came meanwhile. When the disk is full, what gives room goes first, in a batch of its
+ * own, which may use the room that is kept free; only such changes are in it as mean the same before any
+ * other.
+ */
+#include "broker/clock.h"
+#include "broker/log.h"
+#include "broker/store_parts.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { RETRY_MS = 1000, BATCH_MOST = 4194304 /* bytes of messages in one, about */ };
+
+/* ---- making one ---- */
+
+static void change_free(struct change *change)
+{
+    msg_unref(change->msg);
+    principal_unref(change->who);
+    ticket_unref(change->ticket);
+    ob_unref(change->obligation);
+    free(change->text); /* or owed */
+    *change = (struct change){.kind = CHANGE_VOID};
+}
+
+void changes_clear(struct changes *changes)
+{
+    for (size_t i = 0; i < changes->count; i++) {
+        change_free(&changes->v[i]);
+    }
+    changes->count = 0;
+}
+
+/* Neighbours in the list that came with one publish are one row. */
+static uint32_t together(const struct obligation *first)
+{
+    uint32_t n = 1;
+    for (const struct obligation *ob = first->next; ob && first->ticket && ob->ticket == first->ticket;
+         ob = ob->next) {
+        n++;
+    }
+    return n;
+}
+
+static uint64_t hand_over_message(struct store *store)
+{
+    uint32_t n = together(store->due.first);
+    struct change *change = store_append(&store->open);
+    struct recipient *owed = malloc(n * sizeof *owed);
+    if (!owed) {
+        store_out_of_memory();
+    }
+    uint64_t weight = 0;
+    *change = (struct change){.kind = CHANGE_MESSAGE,
+                              .number = store_number(store),
+                              .msg = msg_ref(store->due.first->msg),
+                              .count = n,
+                              .owed = owed};
+    for (uint32_t i = 0; i < n; i++) {
+        struct obligation *ob = store->due.first;
+        ob_take_out(&store->due, ob);
+        ob->stage = OB_SENT;
+        ob->number = change->number;
+        ob->refs++;
+        ob_put(&store->under_way, ob);
+        owed[i] = ob->to;
+        weight += ob->weight;
+    }
+    return weight;
+}
+
+/* A bounded one: a group that is too large to be undone is no use to anybody. A whole ticket, whose parts are
+ * in this batch, goes whole: what is due of it stands behind what is due before it. */
+static void hand_over_messages(struct store *store)
+{
+    uint64_t weight = 0;
+    while (store->due.first && (weight < BATCH_MOST || store->urgent > 0)) {
+        weight += hand_over_message(store);
+    }
+}
+
+/* The lowest number that is still owed to it. */
+static uint64_t low(const struct store *store, const struct owing *owing)
+{
+    uint64_t number = owing->first ? owing->first->number : 0;
+    if (owing->spilled && (number == 0 || owing->spilled < number)) {
+        number = owing->spilled;
+    }
+    return number ? number : store->last + 1;
+}
+
+static void put_marks(struct store *store)
+{
+    while (store->marked) {
+        struct owing *owing = store->marked;
+        store->marked = owing->next_marked;
+        owing->marked = false;
+        *store_append(&store->open) =
+            (struct change){.kind = CHANGE_MARK, .session = owing->session, .number = low(store, owing)};
+    }
+}
+
+/* An id that goes out is noted with the number that its message has only now. */
+static void put_numbers(struct changes *changes)
+{
+    for (size_t i = 0; i < changes->count; i++) {
+        struct change *change = &changes->v[i];
+        if (change->kind == CHANGE_OUT && change->obligation) {
+            change->number = change->obligation->number;
+            if (change->obligation->stage == OB_OVER && change->number == 0) {
+                change->kind = CHANGE_VOID; /* dropped before it was written */
+            }
+        }
+    }
+}
+
+static void submit(struct store *store, bool removals)
+{
+    store->batch = (struct batch){.number = store->batch.number + 1,
+                                  .last = store->last,
+                                  .changes = store->sent.v,
+                                  .count = store->sent.count,
+                                  .removals = removals};
+    store->busy = true;
+    store->storage->submit(store->storage, &store->batch);
+}
+
+static void submit_all(struct store *store)
+{
+    if (store->events.collect) {
+        store->events.collect(store->events.arg);
+    }
+    hand_over_messages(store);
+    put_marks(store);
+    put_numbers(&store->open);
+    struct changes spare = store->sent;
+    store->sent = store->open;
+    store->open = spare;
+    store->urgent = 0;
+    store->lazy_deadline = 0;
+    submit(store, false);
+}
+
+/* They free room, and mean the same whatever else of this time is written later or never. */
+static bool frees_room(const struct change *change)
+{
+    return change->kind == CHANGE_MESSAGE_GONE || change->kind == CHANGE_IN_ID_DONE;
+}
+
+/* False: there is nothing to remove. */
+static bool submit_removals(struct store *store)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < store->open.count; i++) {
+        struct change *change = &store->open.v[i];
+        if (frees_room(change)) {
+            store->urgent -= change->ticket != NULL;
+            *store_append(&store->sent) = *change;
+        } else {
+            store->open.v[kept++] = *change;
+        }
+    }
+    store->open.count = kept;
+    if (store->sent.count == 0) {
+        return false;
+    }
+    submit(store, true);
+    return true;
+}
+
+/* ---- when ---- */
+
+static void look_deadlines(struct store *store, bool all)
+{
+    if (!store->waiting.first) {
+        return;
+    }
+    int64_t now = all ? INT64_MAX : store->clock();
+    while (store->waiting.first && store->waiting.first->deadline <= now) {
+        struct obligation *ob = store->waiting.first;
+        ob_take_out(&store->waiting, ob);
+        ob->stage = OB_DUE;
+        ob_put(&store->due, ob);
+    }
+}
+
+static bool lazy_due(const struct store *store, bool all)
+{
+    return store->lazy_deadline != 0 && (all || store->lazy_deadline <= store->clock());
+}
+
+void store_submit(struct store *store, bool all)
+{
+    if (!store->storage || store->busy || (store->failed && !all && store->clock() < store->retry_at)) {
+        return;
+    }
+    look_deadlines(store, all);
+    if (!store->due.first && store->urgent == 0 && !lazy_due(store, all)) {
+        return;
+    }
+    if (!(store->full && submit_removals(store))) {
+        submit_all(store);
+    }
+}
+
+int64_t store_next(const struct store *store)
+{
+    if (!store->storage || store->busy) {
+        return -1;
+    }
+    int64_t at = INT64_MAX, now = store->clock();
+    if (store->due.first || store->urgent > 0) {
+        at = now;
+    }
+    if (store->waiting.first && store->waiting.first->deadline < at) {
+        at = store->waiting.first->deadline;
+    }
+    if (store->lazy_deadline && store->lazy_deadline < at) {
+        at = store->lazy_deadline;
+    }
+    if (at == INT64_MAX) {
+        return -1;
+    }
+    at = store->failed && store->retry_at > at ? store->retry_at : at;
+    return at > now ? at - now : 0;
+}
+
+bool store_idle(const struct store *store)
+{
+    return !store->storage || (!store->busy && !store->due.first && !store->waiting.first &&
+                               store->open.count == 0 && store->lazy_deadline == 0);
+}
+
+/* ---- what became of it ---- */
+
+static void stored(struct store *store, struct obligation *ob)
+{
+    bool over = ob->stage == OB_MET;
+    ob_take_out(&store->under_way, ob);
+    ob_settled(store, ob);
+    if (over) {
+        ob_met(store, ob);
+    } else {
+        struct owing *owing = ob->owing;
+        ob->stage = OB_STORED;
+        if (owing->spills && store->events.stored) {
+            store->events.stored(store->events.arg, owing, ob->number);
+        }
+    }
+    ob_unref(ob);
+}
+
+static void message_stored(struct store *store, const struct change *change)
+{
+    store->counts.messages++;
+    store_loaded(store, change->number, change->count);
+    for (uint32_t i = 0; i < change->count; i++) {
+        stored(store, store->under_way.first);
+    }
+}
+
+static void well_again(struct store *store)
+{
+    if (!store->failed) {
+        return;
+    }
+    store->retry_at = 0;
+    if (!store->batch.removals) {
+        store->failed = store->full = false;
+        log_write(LOG_T_NOTICE, "The durable store works again; what waited is stored.");
+        store_look_blocked(store);
+    }
+}
+
+static void on_committed(void *arg, uint64_t number)
+{
+    struct store *store = arg;
+    if (!store->busy || number != store->batch.number) {
+        return;
+    }
+    store->busy = false;
+    store->counts.batches++;
+    for (size_t i = 0; i < store->sent.count; i++) {
+        struct change *change = &store->sent.v[i];
+        if (change->kind == CHANGE_MESSAGE) {
+            message_stored(store, change);
+        }
+        if (change->ticket) {
+            ticket_part_over(store, change->ticket);
+        }
+    }
+    changes_clear(&store->sent);
+    well_again(store);
+    store_look_blocked(store);
+}
+
+/* What was owed is due again, before what came later. */
+static void take_back_messages(struct store *store)
+{
+    struct ob_list due = store->due;
+    store->due.first = NULL;
+    store->due.last = &store->due.first;
+    while (store->under_way.first) {
+        struct obligation *ob = store->under_way.first;
+        ob_take_out(&store->under_way, ob);
+        if (ob->stage == OB_MET) {
+            ob_never_stored(store, ob);
+        } else {
+            ob->stage = OB_DUE;
+            ob->number = 0;
+            ob_put(&store->due, ob);
+        }
+        ob_unref(ob);
+    }
+    if (due.first) {
+        due.first->link = store->due.last;
+        *store->due.last = due.first;
+        store->due.last = due.last;
+    }
+}
+
+static void take_back_changes(struct store *store)
+{
+    struct changes later = store->open;
+    store->open = store->sent;
+    store->sent = (struct changes){NULL, 0, 0};
+    size_t kept = 0;
+    for (size_t i = 0; i < store->open.count; i++) {
+        struct change *change = &store->open.v[i];
+        if (change->kind == CHANGE_MESSAGE) {
+            change_free(change);
+        } else {
+            store->urgent += change->ticket != NULL;
+            store->open.v[kept++] = *change;
+        }
+    }
+    store->open.count = kept;
+    for (size_t i = 0; i < later.count; i++) {
+        *store_append(&store->open) = later.v[i];
+    }
+    free(later.v);
+    if (store->open.count > 0 && store->lazy_deadline == 0) {
+        store->lazy_deadline = store->clock();
+    }
+}
+
+static void on_failed(void *arg, uint64_t number, enum storage_error error, const char *why)
+{
+    struct store *store = arg;
+    if (!store->busy || number != store->batch.number) {
+        return;
+    }
+    store->busy = false;
+    store->counts.failures++;
+    if (!store->failed || strcmp(store->trouble, why) != 0) {
+        snprintf(store->trouble, sizeof store->trouble, "%s", why);
+        log_write(LOG_T_ERROR,
+                  "The durable store has failed: %s. Nothing that must be stored is acknowledged, and who "
+                  "publishes it is held, until it works again.",
+                  why);
+    }
+    store->failed = true;
+    store->full = error == STORAGE_FULL;
+    store->retry_at = store->clock() + RETRY_MS;
+    take_back_messages(store);
+    take_back_changes(store);
+    store_look_blocked(store);
+}
+
+void store_batch_listen(struct store *store)
+{
+    store->storage->events =
+        (struct storage_events){.arg = store, .committed = on_committed, .failed = on_failed};
+}
