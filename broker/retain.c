@@ -95,7 +95,7 @@ int retain_update(struct retain *retain, struct msg *msg)
 }
 
 /* It uses its node, so that one whose message is gone stays until that is told. */
-static void note(struct retain *retain, struct retain_node *node, struct msg *msg)
+static void note_change(struct retain *retain, struct retain_node *node, struct msg *msg)
 {
     if (node->changed) {
         msg_unref(node->changed);
@@ -115,7 +115,7 @@ int retain_update_stored(struct retain *retain, struct msg *msg)
     if (!node || (msg->payload_size == 0 && !r->msg && !r->changed)) {
         return msg->payload_size > 0 ? -1 : 0;
     }
-    note(retain, r, msg);
+    note_change(retain, r, msg);
     return retain_update(retain, msg);
 }
 

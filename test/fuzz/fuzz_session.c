@@ -422,7 +422,7 @@ static void do_wrap(struct slot *s, uint8_t a)
 static void do_commit(void)
 {
     if (rig.storage.batch) {
-        CHECK(fake_storage_commit(&rig.storage, rig.broker.store));
+        CHECK(fake_storage_commit(&rig.storage));
     }
 }
 

@@ -223,7 +223,7 @@ static inline void settle(void)
 
 static inline void commit(void)
 {
-    assert_true(fake_storage_commit(&rig.storage, rig.broker.store));
+    assert_true(fake_storage_commit(&rig.storage));
 }
 
 /* ---- what came out ---- */

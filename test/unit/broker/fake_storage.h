@@ -48,8 +48,8 @@ static inline size_t fake_storage_has(const struct fake_storage *fake, enum chan
     return n;
 }
 
-/* False when nothing is under way, or when somebody changed what is. */
-static inline bool fake_storage_commit(struct fake_storage *fake, struct store *store)
+/* The answer comes. False when nothing is under way, or when somebody changed what is. */
+static inline bool fake_storage_answer(struct fake_storage *fake, enum storage_error error, const char *why)
 {
     if (!fake->batch) {
         return false;
@@ -60,8 +60,18 @@ static inline bool fake_storage_commit(struct fake_storage *fake, struct store *
     fake->batch = NULL;
     free(fake->copy);
     fake->copy = NULL;
-    store_committed(store, number);
+    const struct storage_events *events = &fake->port.events;
+    if (why) {
+        events->failed(events->arg, number, error, why);
+    } else {
+        events->committed(events->arg, number);
+    }
     return same;
+}
+
+static inline bool fake_storage_commit(struct fake_storage *fake)
+{
+    return fake_storage_answer(fake, STORAGE_ERROR, NULL);
 }
 
 /* For teardowns: what was under way is forgotten, as in a crash. */

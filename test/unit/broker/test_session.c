@@ -671,14 +671,14 @@ static void pubrel_waits_for_the_commit(void **unused)
     store_seal(f.store, publish);
     store_submit(f.store, false);
     take();
-    assert_true(fake_storage_commit(&f.storage, f.store));
+    assert_true(fake_storage_commit(&f.storage));
     assert_true(publish->closed);
     assert_int_equal(session_pubrec(&f.sessions, f.session, 1, &release), ACK_OK);
     assert_non_null(release);
     assert_false(ticket_closed(release));
     store_submit(f.store, false);
     assert_int_equal(fake_storage_has(&f.storage, CHANGE_OUT_STATE), 1);
-    assert_true(fake_storage_commit(&f.storage, f.store));
+    assert_true(fake_storage_commit(&f.storage));
     assert_true(ticket_closed(release));
     ticket_unref(release);
     ticket_unref(publish);

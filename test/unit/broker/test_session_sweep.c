@@ -401,7 +401,7 @@ static void retiring_is_stored(void **unused)
     store_submit(f.store, false);
     assert_int_equal(fake_storage_has(&f.storage, CHANGE_DELIVERY), 1);
     assert_int_equal(fake_storage_has(&f.storage, CHANGE_OUT_STATE), 1);
-    assert_true(fake_storage_commit(&f.storage, f.store));
+    assert_true(fake_storage_commit(&f.storage));
     assert_true(ticket_closed(two));
     struct ticket *rel;
     assert_int_equal(session_pubrec(&f.sessions, f.session, 2, &rel), ACK_OK);
@@ -410,7 +410,7 @@ static void retiring_is_stored(void **unused)
     session_pubcomp(&f.sessions, f.session, 2);
     store_submit(f.store, true);
     assert_int_equal(fake_storage_has(&f.storage, CHANGE_DISCHARGE), 1);
-    assert_true(fake_storage_commit(&f.storage, f.store));
+    assert_true(fake_storage_commit(&f.storage));
     ticket_unref(one);
     ticket_unref(two);
 }

@@ -70,7 +70,7 @@ static void submit(void)
 
 static void commit(void)
 {
-    assert_true(fake_storage_commit(&f.storage, f.store));
+    assert_true(fake_storage_commit(&f.storage));
 }
 
 /* A ticket that conn 1 waits for. */
