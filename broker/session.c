@@ -220,12 +220,11 @@ void session_attach(struct sessions *sessions, struct session *session, struct p
 {
     session->peer = peer;
     sessions->online++;
-    if (who) {
-        principal_ref(who);
+    if (who && who != session->who) {
         principal_unref(session->who);
-        session->who = who;
+        session->who = principal_ref(who);
+        store_session(sessions, session);
     }
-    store_session(sessions, session);
     for (uint32_t i = 0; i < session->storing.count; i++) {
         ring_at(&session->storing, i)->wait->holder = peer->id;
     }
