@@ -160,7 +160,7 @@ $(error DEPS is own (built by .ci/deps.sh, the default) or system (installed lib
 endif
 
 compile_flags = $(base_cflags) $(opt_cflags) $(lto_cflags) $(base_cppflags) $(opt_cppflags) $(deps_cflags)
-libraries = $(deps_libs) -lev -lsodium -lpthread -lm
+libraries = $(deps_libs) -lev -lsodium -lsqlite3 -lpthread -lm
 compile = $(CC) $(compile_flags) $(call per_file,$<) $(if $(IS_CLANG),,$(call per_file_gcc,$<)) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 link = $(CC) $(opt_cflags) $(opt_ldflags) $(1) $(CFLAGS) $(LDFLAGS) -o $@ $(2) $(libraries) $(LDLIBS)
 
