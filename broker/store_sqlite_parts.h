@@ -119,6 +119,8 @@ sqlite3_stmt *connection_statement(struct connection *connection, enum statement
 int connection_run(struct connection *connection, enum statement which, int64_t first, int64_t second);
 /* Runs SQL text. */
 int connection_exec(struct connection *connection, const char *sql);
+/* What the system said when a read, write or sync of its files failed last; 0: nothing. */
+int connection_errno(const struct connection *connection);
 /* "PATH: what SQLite says (and the system)". Returns -1. */
 int connection_err(const struct connection *connection, const char *path, struct err *err);
 

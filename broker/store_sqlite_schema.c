@@ -142,10 +142,24 @@ int connection_exec(struct connection *connection, const char *sql)
     return sqlite3_exec(connection->db, sql, NULL, NULL, NULL);
 }
 
+int connection_errno(const struct connection *connection)
+{
+    static const int files[] = {SQLITE_FCNTL_JOURNAL_POINTER, SQLITE_FCNTL_FILE_POINTER};
+    int found = connection->db ? sqlite3_system_errno(connection->db) : 0;
+    for (size_t i = 0; connection->db && found == 0 && i < sizeof files / sizeof *files; i++) {
+        sqlite3_file *file = NULL; /* what sqlite3_system_errno() knows of is but the opening */
+        if (sqlite3_file_control(connection->db, "main", files[i], &file) == SQLITE_OK && file && file->pMethods) {
+            file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &found);
+        }
+    }
+    return found;
+}
+
 int connection_err(const struct connection *connection, const char *path, struct err *err)
 {
     int code = connection->db ? sqlite3_extended_errcode(connection->db) : SQLITE_NOMEM;
-    int system = connection->db ? sqlite3_system_errno(connection->db) : 0;
+    bool io = (code & 0xff) == SQLITE_IOERR || (code & 0xff) == SQLITE_CANTOPEN;
+    int system = io ? connection_errno(connection) : 0;
     const char *why = connection->db ? sqlite3_errmsg(connection->db) : sqlite3_errstr(code);
     return err_set(err, "%s: %s (SQLite code %d%s%s)", err_path(path), why, code, system ? "; " : "",
                    system ? strerror(system) : "");

@@ -341,7 +341,7 @@ static bool means_full(int rc, int system)
 /* What has failed, in words, and what it means for the next batch. */
 static void note_failure(struct sqlite_store *store, int rc, enum storage_error *error, struct err *why)
 {
-    bool full = means_full(rc, store->db.db ? sqlite3_system_errno(store->db.db) : 0);
+    bool full = means_full(rc, connection_errno(&store->db));
     if ((rc & 0xff) == SQLITE_NOMEM) {
         err_set(why, "%s: no memory", err_path(store->path));
     } else {

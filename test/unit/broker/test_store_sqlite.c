@@ -525,6 +525,381 @@ static void what_is_replaced_is_there_once(void **unused)
                         "will of both w/2= qos 0 by the broker\n");
 }
 
+/* ---- who is owed what ---- */
+
+static void a_mark_discharges_what_is_older_and_nothing_else(void **unused)
+{
+    (void)unused;
+    start_store();
+    put_session(1, "one");
+    put_session(2, "two");
+    for (uint64_t n = 10; n < 13; n++) {
+        put_message(n, message("t", "x", 1, false, NULL), 1, 2, 0);
+    }
+    put(CHANGE_MARK, 1, 12);
+    put(CHANGE_DONE, 2, 10);
+    put(CHANGE_DONE, 2, 12);
+    commit();
+    assert_string_equal(stored(), "session 1 one by one at 10.0.0.1\n"
+                                  "session 2 two by two at 10.0.0.1\n"
+                                  "delivery 11 to 2, 0 others, id 0 qos 1: t=x qos 1 by the broker\n"
+                                  "delivery 12 to 1, 0 others, id 0 qos 1: t=x qos 1 by the broker\n");
+    assert_int_equal(count("message"), 2); /* 10 was owed to nobody */
+    put(CHANGE_MARK, 2, 13);
+    commit();
+    assert_int_equal(count("done"), 0); /* passed by the mark */
+    assert_string_equal(stored(), "session 1 one by one at 10.0.0.1\n"
+                                  "session 2 two by two at 10.0.0.1\n"
+                                  "delivery 12 to 1, 0 others, id 0 qos 1: t=x qos 1 by the broker\n");
+}
+
+static void a_session_that_is_new_again_keeps_its_mark(void **unused)
+{
+    (void)unused;
+    start_store();
+    put_session(1, "one");
+    put_message(2, message("t", "x", 1, false, NULL), 1, 0);
+    put(CHANGE_MARK, 1, 3);
+    commit();
+    put_text(CHANGE_SESSION, 1, "one")->who = somebody("other");
+    commit();
+    assert_string_equal(stored(), "session 1 one by other at 10.0.0.1\n");
+}
+
+static void an_id_whose_message_is_not_owed_any_more_is_released(void **unused)
+{
+    (void)unused;
+    start_store();
+    put_session(1, "one");
+    for (uint64_t n = 2; n < 6; n++) {
+        put_message(n, message("t", "x", 2, false, NULL), 1, 0);
+        struct change *out = put(CHANGE_OUT, 1, n);
+        out->id = (uint16_t)(n + 100);
+        out->qos = 2;
+    }
+    put(CHANGE_MARK, 1, 3);
+    put(CHANGE_DONE, 1, 4);
+    put(CHANGE_MESSAGE_GONE, 0, 5);
+    commit();
+    assert_string_equal(stored(), "session 1 one by one at 10.0.0.1\n"
+                                  "released 1 102\n"
+                                  "released 1 104\n"
+                                  "released 1 105\n"
+                                  "delivery 3 to 1, 0 others, id 103 qos 2: t=x qos 2 by the broker\n");
+}
+
+static void a_message_to_many_comes_back_to_each(void **unused)
+{
+    enum { SESSIONS = 1000 };
+    char id[16];
+    (void)unused;
+    start_store();
+    for (uint64_t n = 1; n <= SESSIONS; n++) {
+        snprintf(id, sizeof id, "%d", (int)n);
+        put_text(CHANGE_SESSION, n * n * n, id)->who = NULL; /* numbers far apart */
+    }
+    struct change *change =
+        put_message(SESSIONS * SESSIONS * SESSIONS + 1ull, message("t", "x", 1, false, NULL), 0);
+    free(change->owed);
+    change->owed = calloc(SESSIONS, sizeof *change->owed);
+    change->count = SESSIONS;
+    for (uint64_t n = 1; n <= SESSIONS; n++) { /* from the last to the first */
+        change->owed[SESSIONS - n] = (struct recipient){.session = n * n * n, .qos = 1, .id = (uint16_t)n};
+    }
+    commit();
+    put(CHANGE_SESSION_GONE, 8, 0);
+    for (uint64_t n = 4; n <= SESSIONS; n++) {
+        put(CHANGE_SESSION_GONE, n * n * n, 0);
+    }
+    commit();
+    assert_string_equal(stored(),
+                        "session 1 1 by the broker\n"
+                        "session 27 3 by the broker\n"
+                        "delivery 1000000001 to 27, 1 others, id 3 qos 1: t=x qos 1 by the broker\n"
+                        "delivery 1000000001 to 1, 1 others, id 1 qos 1: t=x qos 1 by the broker\n");
+}
+
+static void what_belongs_to_nobody_is_removed_at_start(void **unused)
+{
+    (void)unused;
+    start_store();
+    put_message(2, message("t", "x", 1, false, "pub"), 1, 0); /* no such session */
+    put(CHANGE_MARK, 1, 2);
+    put(CHANGE_DONE, 1, 2);
+    put_id(CHANGE_OUT, 1, 3);
+    put_id(CHANGE_IN_ID, 1, 3);
+    put_text(CHANGE_SUBSCRIBE, 1, "t");
+    commit();
+    assert_string_equal(stored(), "");
+    assert_non_null(strstr(t.progress, "1 messages that are owed to nobody were removed"));
+    static const char *const tables[] = {"message", "mark",         "done",  "out",
+                                         "inbound", "subscription", "origin"};
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+        assert_int_equal(count(tables[i]), 0);
+    }
+}
+
+/* ---- origins and numbers ---- */
+
+static void an_origin_is_stored_once_and_goes_with_its_last_row(void **unused)
+{
+    (void)unused;
+    start_store();
+    put_session(1, "pub");
+    put_message(2, message("t", "x", 1, false, "pub"), 1, 0);
+    put_message(3, message("t", "x", 1, false, "pub"), 1, 0);
+    put(CHANGE_RETAINED, 0, 0)->msg = message("r", "x", 1, true, "pub");
+    put_text(CHANGE_WILL, 0, "pub")->msg = message("w", "x", 1, true, "pub");
+    commit();
+    assert_int_equal(count("origin"), 1);
+    stored();
+    put(CHANGE_MESSAGE_GONE, 0, 2);
+    put(CHANGE_MESSAGE_GONE, 0, 3);
+    put_text(CHANGE_WILL_GONE, 0, "pub");
+    put(CHANGE_RETAINED, 0, 0)->msg = message("r", "y", 1, true, "pub"); /* replaced by the same one */
+    commit();
+    assert_int_equal(count("origin"), 1);
+    put(CHANGE_SESSION_GONE, 1, 0);
+    commit();
+    assert_int_equal(count("origin"), 1);
+    put(CHANGE_RETAINED, 0, 0)->msg = message("r", "", 1, true, "pub");
+    commit();
+    assert_int_equal(count("origin"), 0);
+}
+
+static void an_origin_of_a_batch_that_failed_is_stored_by_the_next(void **unused)
+{
+    (void)unused;
+    start_store();
+    put_session(1, "one");
+    commit();
+    sql("CREATE TRIGGER no BEFORE INSERT ON mark BEGIN SELECT RAISE(FAIL, 'not now'); END");
+    put(CHANGE_SESSION_GONE, 1, 0);
+    put_session(2, "two");
+    put(CHANGE_MARK, 2, 1);
+    assert_false(submit());
+    assert_int_equal(t.error, STORAGE_ERROR);
+    assert_non_null(strstr(t.why, "not now"));
+    assert_int_equal(count("origin"), 1);
+    sql("DROP TRIGGER no");
+    commit();
+    assert_int_equal(count("origin"), 1);
+    assert_string_equal(stored(), "session 2 two by two at 10.0.0.1\n");
+}
+
+static void listeners_are_known_by_name(void **unused)
+{
+    struct principal *gone = somebody("gone"), *second = somebody("second");
+    (void)unused;
+    gone->listener = 0;
+    second->listener = 1;
+    start_store();
+    put_text(CHANGE_SESSION, 1, "gone")->who = gone;
+    put_text(CHANGE_SESSION, 2, "second")->who = second;
+    commit();
+    t.listeners[0] = "new";
+    t.listeners[2] = t.listeners[1];
+    t.listeners[1] = "other";
+    t.listener_count = 3;
+    assert_string_equal(stored(), "session 1 gone by gone listener -2 at 10.0.0.1\n"
+                                  "session 2 second by second listener 2 at 10.0.0.1\n");
+    gone = somebody("gone");
+    gone->listener = LISTENER_GONE; /* as it was told */
+    put_text(CHANGE_SESSION, 1, "gone")->who = gone;
+    put(CHANGE_SESSION_GONE, 2, 0);
+    commit();
+    assert_string_equal(stored(), "session 1 gone by gone listener -2 at 10.0.0.1\n");
+}
+
+static void numbers_are_never_given_again(void **unused)
+{
+    (void)unused;
+    start_store();
+    uint64_t before = t.loaded_last;
+    put_session(before + 7, "one");
+    commit();
+    put(CHANGE_SESSION_GONE, before + 7, 0);
+    commit();
+    assert_string_equal(stored(), "");
+    assert_true(t.loaded_last >= before + 7);
+    before = t.loaded_last;
+    t.last = before + 1000000; /* many that were never written */
+    put_id(CHANGE_OUT_DONE, 1, 1);
+    commit();
+    stored();
+    assert_true(t.loaded_last >= before + 1000000);
+    before = t.loaded_last;
+    stored();
+    assert_int_equal(t.loaded_last, before); /* starting alone uses none up */
+}
+
+static void a_batch_that_comes_again_changes_nothing(void **unused)
+{
+    (void)unused;
+    start_store();
+    fill();
+    assert_true(submit());
+    assert_true(submit());
+    commit();
+    assert_int_equal(count("origin"), 4);
+    assert_string_equal(stored(), filled);
+    put_message(3, message("a/b", "two", 1, false, NULL), 1, 0); /* or with less of it */
+    commit();
+    put(CHANGE_SESSION_GONE, 2, 0);
+    put(CHANGE_MESSAGE_GONE, 0, 4);
+    commit();
+    assert_string_equal(stored(), "session 1 alone by alone at 10.0.0.1\n"
+                                  "subscription 1 a/# qos 1\n"
+                                  "inbound 1 7\n"
+                                  "released 1 9\n"
+                                  "retained r/1=kept qos 1 retain by pub at 10.0.0.1\n"
+                                  "delivery 3 to 1, 0 others, id 0 qos 1: a/b=two qos 1 by the broker\n"
+                                  "will of both w/1=bye qos 2 retain by both at 10.0.0.1\n");
+}
+
+/* ---- failures ---- */
+
+static void below_what_is_kept_free_only_removals_pass(void **unused)
+{
+    (void)unused;
+    t.min_free = UINT64_MAX;
+    start_store();
+    put_session(1, "one");
+    assert_false(submit());
+    assert_int_equal(t.error, STORAGE_FULL);
+    assert_non_null(strstr(t.why, t.path));
+    assert_non_null(strstr(t.why, "persistence_min_free"));
+    assert_int_equal(count("session"), 0);
+    t.removals = true;
+    assert_true(submit());
+    assert_int_equal(count("session"), 1);
+}
+
+/* No file of this process may be longer: a disk that is full. */
+static void file_limit(rlim_t bytes)
+{
+    struct rlimit limit = {bytes, RLIM_INFINITY};
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static void a_full_disk_fails_batches_until_there_is_room(void **unused)
+{
+    enum { BIG = 300000 };
+    char *big = malloc(BIG + 1);
+    (void)unused;
+    memset(big, 'x', BIG);
+    big[BIG] = 0;
+    start_store();
+    put_session(1, "one");
+    commit();
+    file_limit(200000);
+    put_message(2, message("t", big, 1, false, "pub"), 1, 0);
+    for (int i = 0; i < 3; i++) {
+        assert_false(submit());
+        assert_int_equal(t.error, STORAGE_FULL);
+        assert_non_null(strstr(t.why, t.path));
+    }
+    assert_int_equal(count("message"), 0);
+    clear_changes();
+    put_session(3, "small"); /* what fits goes on */
+    commit();
+    file_limit(RLIM_INFINITY);
+    put_message(2, message("t", big, 1, false, "pub"), 1, 0);
+    commit();
+    assert_int_equal(count("message"), 1);
+    free(big);
+    close_store();
+    assert_true(open_store());
+}
+
+static void a_file_that_was_replaced_is_not_written_to(void **unused)
+{
+    char aside[160];
+    (void)unused;
+    start_store();
+    put_session(1, "one");
+    commit();
+    file_limit(1); /* every write fails: the connection is not trusted any more */
+    put_session(2, "two");
+    assert_false(submit());
+    file_limit(RLIM_INFINITY);
+    snprintf(aside, sizeof aside, "%s.aside", t.path);
+    assert_int_equal(rename(t.path, aside), 0);
+    assert_false(submit());
+    assert_int_equal(t.error, STORAGE_ERROR);
+    assert_non_null(strstr(t.why, "No such file"));
+    assert_int_equal(close(open(t.path, O_CREAT | O_WRONLY, 0600)), 0);
+    assert_false(submit());
+    assert_non_null(strstr(t.why, "another file"));
+    assert_int_equal(rename(aside, t.path), 0);
+    commit();
+    assert_string_equal(stored(), "session 1 one by one at 10.0.0.1\nsession 2 two by two at 10.0.0.1\n");
+}
+
+/* What failed and its frames stay away, though the process dies (the files are copied as they are then). */
+static void what_has_failed_is_not_there_after_the_next_commit(void **unused)
+{
+    char command[512];
+    (void)unused;
+    start_store();
+    put_session(1, "one");
+    commit();
+    file_limit(1);
+    put_session(2, "two");
+    assert_false(submit());
+    file_limit(RLIM_INFINITY);
+    clear_changes();
+    put_session(3, "three");
+    commit();
+    snprintf(command, sizeof command, "mkdir %s/copy && cp %s %s-wal %s/copy", t.dir, t.path, t.path, t.dir);
+    assert_int_equal(system(command), 0);
+    close_store();
+    snprintf(t.path, sizeof t.path, "%s/copy/bramble.db", t.dir);
+    start_store();
+    assert_string_equal(t.text, "session 1 one by one at 10.0.0.1\nsession 3 three by three at 10.0.0.1\n");
+}
+
+static void the_wal_is_written_back_and_stays_short(void **unused)
+{
+    char wal[160], payload[4000];
+    struct stat st;
+    (void)unused;
+    memset(payload, 'x', sizeof payload - 1);
+    payload[sizeof payload - 1] = 0;
+    start_store();
+    put_session(1, "one");
+    commit();
+    for (uint64_t n = 2; n < 400; n++) {
+        for (uint64_t i = 0; i < 10; i++) {
+            put_message(10 * n + i, message("t", payload, 1, false, "pub"), 1, 0);
+        }
+        commit();
+    }
+    snprintf(wal, sizeof wal, "%s-wal", t.path);
+    assert_int_equal(stat(wal, &st), 0);
+    assert_true(st.st_size < 6 * 1024 * 1024);
+    struct storage_figures figures = storage_figures(t.storage);
+    assert_int_equal(figures.commits, 399);
+    assert_true(figures.file_bytes > 10 * 1024 * 1024 && figures.wal_bytes < 6 * 1024 * 1024);
+    assert_true(figures.syncs >= 399 && figures.bytes_written > 16 * 1024 * 1024);
+    close_store();
+    assert_int_equal(stat(wal, &st), -1); /* an orderly end leaves one file */
+}
+
+static void nothing_waits_for_a_result_that_is_not_taken(void **unused)
+{
+    struct batch batch = {.number = 1, .last = 1};
+    struct pollfd pfd = {.fd = t.woken, .events = POLLIN};
+    (void)unused;
+    start_store();
+    t.storage->submit(t.storage, &batch);
+    assert_int_equal(poll(&pfd, 1, 60000), 1);
+    close_store();
+    mailbox_drain(t.mailbox); /* nobody is told, nothing leaks */
+    assert_int_equal(t.committed + t.failed, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -532,6 +907,24 @@ int main(void)
         cmocka_unit_test_setup_teardown(each_kind_of_change_comes_back, setup, teardown),
         cmocka_unit_test_setup_teardown(each_kind_goes_again, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_replaced_is_there_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_mark_discharges_what_is_older_and_nothing_else, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_session_that_is_new_again_keeps_its_mark, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_id_whose_message_is_not_owed_any_more_is_released, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_message_to_many_comes_back_to_each, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_belongs_to_nobody_is_removed_at_start, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_origin_is_stored_once_and_goes_with_its_last_row, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_origin_of_a_batch_that_failed_is_stored_by_the_next, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(listeners_are_known_by_name, setup, teardown),
+        cmocka_unit_test_setup_teardown(numbers_are_never_given_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_batch_that_comes_again_changes_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(below_what_is_kept_free_only_removals_pass, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_full_disk_fails_batches_until_there_is_room, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_file_that_was_replaced_is_not_written_to, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_has_failed_is_not_there_after_the_next_commit, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_wal_is_written_back_and_stays_short, setup, teardown),
+        cmocka_unit_test_setup_teardown(nothing_waits_for_a_result_that_is_not_taken, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
