@@ -149,10 +149,32 @@ static int put_in_place(const char *made, const char *path, bool replace, struct
     return 0;
 }
 
+/* A -wal whose file is gone may hold what was acknowledged; SQLite would remove it. */
+static int look_for_wal(const char *path, struct err *err)
+{
+    struct stat st;
+    char *wal;
+    if (asprintf(&wal, "%s-wal", path) < 0) {
+        return err_set(err, "no memory");
+    }
+    int rc =
+        stat(wal, &st) == 0 && st.st_size > 0
+            ? err_set(err,
+                      "%s: there is a %s-wal without it, which may hold acknowledged messages: put the file "
+                      "back, or move the -wal away to start empty",
+                      err_path(path), err_path(path))
+            : 0;
+    free(wal);
+    return rc;
+}
+
 /* A whole new file under its name, locked. */
 static int make_file(const char *path, bool replace, struct err *err)
 {
     char *made;
+    if (look_for_wal(path, err)) {
+        return -1;
+    }
     if (asprintf(&made, "%s.new", path) < 0) {
         return err_set(err, "no memory");
     }

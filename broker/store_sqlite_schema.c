@@ -148,7 +148,8 @@ int connection_errno(const struct connection *connection)
     int found = connection->db ? sqlite3_system_errno(connection->db) : 0;
     for (size_t i = 0; connection->db && found == 0 && i < sizeof files / sizeof *files; i++) {
         sqlite3_file *file = NULL; /* what sqlite3_system_errno() knows of is but the opening */
-        if (sqlite3_file_control(connection->db, "main", files[i], &file) == SQLITE_OK && file && file->pMethods) {
+        if (sqlite3_file_control(connection->db, "main", files[i], &file) == SQLITE_OK && file &&
+            file->pMethods) {
             file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &found);
         }
     }

@@ -837,29 +837,6 @@ static void a_file_that_was_replaced_is_not_written_to(void **unused)
     assert_string_equal(stored(), "session 1 one by one at 10.0.0.1\nsession 2 two by two at 10.0.0.1\n");
 }
 
-/* What failed and its frames stay away, though the process dies (the files are copied as they are then). */
-static void what_has_failed_is_not_there_after_the_next_commit(void **unused)
-{
-    char command[512];
-    (void)unused;
-    start_store();
-    put_session(1, "one");
-    commit();
-    file_limit(1);
-    put_session(2, "two");
-    assert_false(submit());
-    file_limit(RLIM_INFINITY);
-    clear_changes();
-    put_session(3, "three");
-    commit();
-    snprintf(command, sizeof command, "mkdir %s/copy && cp %s %s-wal %s/copy", t.dir, t.path, t.path, t.dir);
-    assert_int_equal(system(command), 0);
-    close_store();
-    snprintf(t.path, sizeof t.path, "%s/copy/bramble.db", t.dir);
-    start_store();
-    assert_string_equal(t.text, "session 1 one by one at 10.0.0.1\nsession 3 three by three at 10.0.0.1\n");
-}
-
 static void the_wal_is_written_back_and_stays_short(void **unused)
 {
     char wal[160], payload[4000];
@@ -900,6 +877,522 @@ static void nothing_waits_for_a_result_that_is_not_taken(void **unused)
     assert_int_equal(t.committed + t.failed, 0);
 }
 
+/* ---- a sync that fails: SQLite's calls to the system, with one of them replaced ---- */
+
+/* What was written and synced, in order: w, s the file, W, S the -wal. */
+static struct {
+    sqlite3_vfs vfs;
+    sqlite3_io_methods methods[2]; /* of the file, of the -wal */
+    const sqlite3_io_methods *real[2];
+    bool fail_sync;
+    char log[8192];
+    size_t n;
+} shim;
+
+static bool is_wal(const sqlite3_file *file)
+{
+    return file->pMethods == &shim.methods[1];
+}
+
+static void note(sqlite3_file *file, const char *letters)
+{
+    char letter = letters[is_wal(file)];
+    if (shim.n + 1 < sizeof shim.log && (shim.n == 0 || shim.log[shim.n - 1] != letter)) {
+        shim.log[shim.n++] = letter;
+        shim.log[shim.n] = 0;
+    }
+}
+
+static int shim_write(sqlite3_file *file, const void *bytes, int n, sqlite3_int64 at)
+{
+    note(file, "wW");
+    return shim.real[is_wal(file)]->xWrite(file, bytes, n, at);
+}
+
+static int shim_sync(sqlite3_file *file, int flags)
+{
+    note(file, "sS");
+    return shim.fail_sync ? SQLITE_IOERR_FSYNC : shim.real[is_wal(file)]->xSync(file, flags);
+}
+
+static int shim_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *out)
+{
+    (void)vfs;
+    int rc = sqlite3_vfs_find("unix")->xOpen(sqlite3_vfs_find("unix"), name, file, flags, out);
+    bool wal = flags & SQLITE_OPEN_WAL;
+    if (rc == SQLITE_OK && (wal || (flags & SQLITE_OPEN_MAIN_DB))) {
+        shim.real[wal] = file->pMethods;
+        shim.methods[wal] = *file->pMethods;
+        shim.methods[wal].xWrite = shim_write;
+        shim.methods[wal].xSync = shim_sync;
+        file->pMethods = &shim.methods[wal];
+    }
+    return rc;
+}
+
+static int setup_shim(void **unused)
+{
+    memset(&shim, 0, sizeof shim);
+    shim.vfs = *sqlite3_vfs_find("unix");
+    shim.vfs.zName = "shim";
+    shim.vfs.xOpen = shim_open;
+    assert_int_equal(sqlite3_vfs_register(&shim.vfs, 1), SQLITE_OK);
+    return setup(unused);
+}
+
+static int teardown_shim(void **unused)
+{
+    int rc = teardown(unused);
+    sqlite3_vfs_unregister(&shim.vfs);
+    return rc;
+}
+
+/* The files as they are, as if the process had died. */
+static void go_on_with_a_copy(void)
+{
+    char command[512];
+    snprintf(command, sizeof command, "mkdir %s/copy && cp %s %s-wal %s/copy", t.dir, t.path, t.path, t.dir);
+    assert_int_equal(system(command), 0);
+    close_store();
+    snprintf(t.path, sizeof t.path, "%s/copy/bramble.db", t.dir);
+    start_store();
+}
+
+static void each_commit_is_one_sync_of_the_wal(void **unused)
+{
+    (void)unused;
+    start_store();
+    put_session(1, "one");
+    commit();
+    shim.n = 0;
+    put_session(2, "two");
+    commit();
+    assert_string_equal(shim.log, "WS");
+    shim.n = 0;
+    shim.log[0] = 0;
+    put(CHANGE_VOID, 0, 0); /* nothing to write */
+    commit();
+    assert_string_equal(shim.log, "");
+    t.sync = STORAGE_SYNC_NORMAL;
+    stored();
+    put_session(3, "three");
+    commit();
+    shim.n = 0;
+    put_session(4, "four");
+    commit();
+    assert_string_equal(shim.log, "W");
+}
+
+static void after_a_failed_sync_nothing_is_committed_before_all_is_on_disk(void **unused)
+{
+    (void)unused;
+    start_store();
+    put_session(1, "one");
+    commit();
+    shim.fail_sync = true;
+    put_session(2, "two");
+    assert_false(submit());
+    assert_int_equal(t.error, STORAGE_ERROR);
+    assert_int_equal(count("session"), 1);
+    assert_false(submit());
+    assert_int_equal(count("session"), 1);
+    clear_changes();
+    shim.fail_sync = false;
+    shim.n = 0;
+    put_session(3, "three");
+    commit();
+    assert_non_null(strchr(shim.log, 'w'));
+    assert_true(strstr(shim.log, "ws") && strstr(shim.log, "ws") < strchr(shim.log, 'W'));
+    go_on_with_a_copy();
+    assert_string_equal(t.text, "session 1 one by one at 10.0.0.1\nsession 3 three by three at 10.0.0.1\n");
+}
+
+static void what_failed_and_comes_back_is_whole_and_may_come_again(void **unused)
+{
+    (void)unused;
+    start_store();
+    shim.fail_sync = true;
+    fill();
+    assert_false(submit());
+    go_on_with_a_copy(); /* closing fails to sync, too */
+    shim.fail_sync = false;
+    assert_true(strcmp(t.text, "") == 0 || strcmp(t.text, filled) == 0);
+    commit();
+    assert_string_equal(stored(), filled);
+}
+
+/* ---- files that are not ours ---- */
+
+static char before[4096], after[4096];
+
+static size_t read_file(const char *path, char *out)
+{
+    int fd = open(path, O_RDONLY);
+    assert_true(fd >= 0);
+    ssize_t n = read(fd, out, 4096);
+    close(fd);
+    return (size_t)n;
+}
+
+/* It is refused, for a reason that has these words in it, and was not touched. */
+static void is_left_alone(const char *words)
+{
+    size_t n = read_file(t.path, before);
+    assert_false(open_store());
+    if (!strstr(t.err.text, words) || !strstr(t.err.text, t.path)) {
+        fail_msg("\"%s\" is not in: %s", words, t.err.text);
+    }
+    assert_int_equal(read_file(t.path, after), n);
+    assert_memory_equal(before, after, n);
+}
+
+static void write_file(const void *bytes, size_t n)
+{
+    int fd = open(t.path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    assert_int_equal(write(fd, bytes, n), n);
+    close(fd);
+}
+
+static void a_store_of_mosquitto_is_left_alone(void **unused)
+{
+    static const char bytes[] = "\x00\xb5\x00mosquitto db\x00\x00\x00\x06 and more";
+    (void)unused;
+    write_file(bytes, sizeof bytes);
+    is_left_alone("not imported");
+}
+
+static void other_files_are_left_alone(void **unused)
+{
+    char text[200];
+    (void)unused;
+    write_file("x", 1);
+    is_left_alone("not a store of bramble");
+    memset(text, 'y', sizeof text);
+    write_file(text, sizeof text);
+    is_left_alone("not a store of bramble");
+    unlink(t.path);
+    sql("CREATE TABLE mine(x)");
+    is_left_alone("another program");
+    unlink(t.path);
+    start_store();
+    close_store();
+    sql("PRAGMA user_version=2");
+    is_left_alone("newer bramble");
+}
+
+static void a_wal_without_its_file_is_not_taken_for_nothing(void **unused)
+{
+    char wal[160];
+    (void)unused;
+    snprintf(wal, sizeof wal, "%s-wal", t.path);
+    assert_int_equal(close(open(wal, O_CREAT | O_WRONLY, 0600)), 0);
+    assert_int_equal(truncate(wal, 5000), 0);
+    assert_false(open_store());
+    assert_non_null(strstr(t.err.text, "without"));
+    struct stat st;
+    assert_int_equal(stat(wal, &st), 0);
+    assert_int_equal(st.st_size, 5000);
+    assert_int_equal(truncate(wal, 0), 0);
+    assert_true(open_store());
+}
+
+static void places_where_no_file_can_be_say_so(void **unused)
+{
+    (void)unused;
+    char path[128];
+    strcpy(path, t.path);
+    snprintf(t.path, sizeof t.path, "%s/none/bramble.db", t.dir);
+    assert_false(open_store());
+    assert_non_null(strstr(t.err.text, "directory that exists"));
+    strcpy(t.path, t.dir);
+    assert_false(open_store());
+    strcpy(t.path, path);
+    assert_int_equal(symlink(t.path, t.path), 0);
+    assert_false(open_store());
+    assert_non_null(strstr(t.err.text, "symbolic link"));
+    unlink(t.path);
+    assert_int_equal(mkfifo(t.path, 0600), 0);
+    assert_false(open_store());
+    assert_non_null(strstr(t.err.text, "not a regular file"));
+}
+
+static void without_permission_it_says_whose(void **unused)
+{
+    (void)unused;
+    start_store();
+    close_store();
+    assert_int_equal(chmod(t.dir, 0555), 0);
+    assert_int_equal(chmod(t.path, 0444), 0);
+    if (geteuid() == 0) {
+        assert_int_equal(seteuid(65534), 0);
+    }
+    bool opened = open_store();
+    strcat(t.path, "2");
+    bool made = open_store();
+    if (getuid() == 0) {
+        assert_int_equal(seteuid(0), 0);
+    }
+    assert_false(opened || made);
+    assert_non_null(strstr(t.err.text, "must be allowed"));
+}
+
+static void an_empty_file_is_a_new_one(void **unused)
+{
+    (void)unused;
+    write_file("", 0);
+    start_store();
+    put_session(1, "one");
+    commit();
+    assert_string_equal(stored(), "session 1 one by one at 10.0.0.1\n");
+}
+
+static void what_an_interrupted_start_left_is_made_anew(void **unused)
+{
+    char left[160];
+    (void)unused;
+    snprintf(left, sizeof left, "%s.new", t.path);
+    assert_int_equal(close(open(left, O_CREAT | O_WRONLY, 0600)), 0);
+    assert_int_equal(truncate(left, 3000), 0);
+    start_store();
+    assert_int_equal(access(left, F_OK), -1);
+}
+
+static void a_second_daemon_is_refused_and_a_reader_is_not(void **unused)
+{
+    (void)unused;
+    start_store();
+    put_session(1, "one");
+    commit();
+    struct storage *first = t.storage;
+    assert_false(open_store());
+    assert_non_null(strstr(t.err.text, "in use by another bramble"));
+    assert_int_equal(count("session"), 1);
+    t.storage = first;
+    put_session(2, "two"); /* the refused one has taken no lock of ours along */
+    commit();
+    assert_int_equal(count("session"), 2);
+    assert_false(open_store());
+    t.storage = first;
+    close_store();
+    assert_true(open_store());
+}
+
+/* An older version: here none at all, which is what the first step starts from. */
+static void an_older_version_is_brought_up_to_date_behind_a_copy(void **unused)
+{
+    char aside[160];
+    (void)unused;
+    sql("PRAGMA application_id=0x6272616d; CREATE TABLE older(x); PRAGMA journal_mode=WAL");
+    start_store();
+    put_session(1, "one");
+    commit();
+    assert_string_equal(stored(), "session 1 one by one at 10.0.0.1\n");
+    assert_int_equal(count("older"), 0);
+    close_store();
+    snprintf(aside, sizeof aside, "%s.version-0", t.path);
+    assert_int_equal(rename(aside, t.path), 0);
+    assert_int_equal(count("sqlite_schema"), 1);
+}
+
+/* ---- damage ---- */
+
+static void a_row_that_has_changed_stops_the_start_and_is_named(void **unused)
+{
+    static const char *const harms[][2] = {
+        {"meta SET value=value+1", "table meta, key \"reserved\""},
+        {"origin SET user='root' WHERE client_id='both' AND user IS NOT NULL", "table origin, number 2"},
+        {"session SET client_id='other' WHERE number=1", "table session, number 1"},
+        {"mark SET number=3", "table mark, session 2"},
+        {"done SET number=4", "table done, session 1, number 4"},
+        {"out SET id=10 WHERE session=1", "table out, session 1, id 10"},
+        {"inbound SET id=8", "table inbound, session 1, id 8"},
+        {"subscription SET filter='#' WHERE session=1", "table subscription, session 1, filter \"#\""},
+        {"subscription SET options=2 WHERE session=1", "table subscription, session 1, filter \"a/#\""},
+        {"retained SET payload=CAST('kepT' AS BLOB)", "table retained, topic \"r/1\""},
+        {"message SET payload=x'00' WHERE number=3", "table message, number 3"},
+        {"message SET payload=NULL WHERE number=4", "table message, number 4"},
+        {"message SET owed=x'0201' WHERE number=3", "table message, number 3"},
+        {"message SET number=5 WHERE number=4", "table message, number 5"},
+        {"message SET sum=NULL WHERE number=4", "table message, number 4"},
+        {"will SET topic=topic||'x'", "table will, client_id \"both\""},
+    };
+    char aside[160], command[512];
+    (void)unused;
+    start_store();
+    fill();
+    put(CHANGE_MARK, 2, 2);
+    put(CHANGE_DONE, 1, 3);
+    commit();
+    close_store();
+    snprintf(aside, sizeof aside, "%s.aside", t.path);
+    snprintf(command, sizeof command, "cp %s %s", t.path, aside);
+    assert_int_equal(system(command), 0);
+    for (size_t i = 0; i < sizeof harms / sizeof *harms; i++) {
+        snprintf(command, sizeof command, "cp %s %s", aside, t.path);
+        assert_int_equal(system(command), 0);
+        sql("UPDATE %s", harms[i][0]);
+        size_t n = read_file(t.path, before);
+        assert_true(open_store());
+        assert_int_equal(load_store(), -1);
+        close_store();
+        if (!strstr(t.err.text, harms[i][1])) {
+            fail_msg("UPDATE %s: %s", harms[i][0], t.err.text);
+        }
+        assert_int_equal(read_file(t.path, after), n);
+        assert_memory_equal(before, after, n);
+    }
+}
+
+static void a_missing_origin_stops_the_start(void **unused)
+{
+    (void)unused;
+    start_store();
+    fill();
+    commit();
+    close_store();
+    sql("DELETE FROM origin WHERE client_id='pub'");
+    assert_true(open_store());
+    assert_int_equal(load_store(), -1);
+    assert_non_null(strstr(t.err.text, "origin"));
+    assert_non_null(strstr(t.err.text, "table retained, topic \"r/1\""));
+}
+
+static void damaged_pages_stop_the_start(void **unused)
+{
+    (void)unused;
+    start_store();
+    fill();
+    commit();
+    close_store();
+    int fd = open(t.path, O_WRONLY);
+    assert_int_equal(pwrite(fd, "\xff\xff\xff\xff\xff\xff\xff\xff", 8, 4096 * 3 + 3), 8);
+    close(fd);
+    assert_false(open_store());
+    assert_non_null(strstr(t.err.text, "damaged"));
+    assert_non_null(strstr(t.err.text, "bramble store check"));
+}
+
+/* ---- fetching ---- */
+
+static bool fetched;
+
+static void on_fetched(struct mail *mail)
+{
+    (void)mail;
+    fetched = true;
+}
+
+/* Asks for these and writes down what came. */
+static bool fetch(uint64_t session, uint32_t n, uint64_t *numbers)
+{
+    struct fetch fetch = {.mail = {NULL, on_fetched}, .session = session, .count = n, .numbers = numbers};
+    t.text_n = 0;
+    t.text[0] = 0;
+    fetched = false;
+    t.storage->fetch(t.storage, &fetch);
+    while (!fetched) {
+        drain();
+    }
+    for (uint32_t i = 0; !fetch.failed && i < n; i++) {
+        if (fetch.rows[i].message) {
+            on_delivery(NULL, &fetch.rows[i]);
+        } else {
+            say("nothing\n");
+        }
+    }
+    t.storage->rows_free(t.storage, &fetch);
+    assert_null(fetch.rows);
+    return !fetch.failed;
+}
+
+static void messages_are_fetched_in_the_order_asked_for(void **unused)
+{
+    (void)unused;
+    start_store();
+    fill();
+    put_message(20, message("t", "x", 1, false, "both"), 1, 0);
+    put_message(21, message("u", "y", 1, false, "both"), 1, 0);
+    commit();
+    assert_true(fetch(1, 5, (uint64_t[]){3, 4, 5, 20, 21}));
+    assert_string_equal(t.text,
+                        "delivery 3 to 1, 0 others, id 0 qos 1: a/b=one qos 1 retain by pub at 10.0.0.1\n"
+                        "nothing\n" /* not owed to it */
+                        "nothing\n" /* there is none */
+                        "delivery 20 to 1, 0 others, id 0 qos 1: t=x qos 1 by both at 10.0.0.1\n"
+                        "delivery 21 to 1, 0 others, id 0 qos 1: u=y qos 1 by both at 10.0.0.1\n");
+    assert_true(fetch(2, 2, (uint64_t[]){3, 4}));
+    assert_string_equal(
+        t.text, "delivery 3 to 2, 0 others, id 300 qos 1 retain: a/b=one qos 1 retain by pub at 10.0.0.1\n"
+                "delivery 4 to 2, 0 others, id 11 qos 2: a/c= qos 2 by the broker\n");
+    assert_true(fetch(2, 0, NULL));
+}
+
+static void a_damaged_message_is_not_fetched_and_the_others_are(void **unused)
+{
+    (void)unused;
+    start_store();
+    put_session(1, "one");
+    for (uint64_t n = 2; n < 6; n++) {
+        put_message(n, message("t", "x", 1, false, n == 5 ? "bad" : "good"), 1, 0);
+    }
+    commit();
+    sql("UPDATE message SET payload='y' WHERE number=3; UPDATE origin SET user='root' WHERE client_id='bad'");
+    assert_true(fetch(1, 4, (uint64_t[]){2, 3, 4, 5}));
+    assert_string_equal(t.text, "delivery 2 to 1, 0 others, id 0 qos 1: t=x qos 1 by good at 10.0.0.1\n"
+                                "nothing\n"
+                                "delivery 4 to 1, 0 others, id 0 qos 1: t=x qos 1 by good at 10.0.0.1\n"
+                                "nothing\n");
+}
+
+static void a_fetch_fails_when_there_is_no_file_and_goes_on_when_there_is(void **unused)
+{
+    char aside[160];
+    (void)unused;
+    start_store();
+    put_session(1, "one");
+    put_message(2, message("t", "x", 1, false, NULL), 1, 0);
+    commit();
+    snprintf(aside, sizeof aside, "%s.aside", t.path);
+    assert_int_equal(rename(t.path, aside), 0);
+    assert_false(fetch(1, 1, (uint64_t[]){2}));
+    assert_int_equal(rename(aside, t.path), 0);
+    assert_true(fetch(1, 1, (uint64_t[]){2}));
+    assert_string_equal(t.text, "delivery 2 to 1, 0 others, id 0 qos 1: t=x qos 1 by the broker\n");
+}
+
+static void large_messages_are_fetched(void **unused)
+{
+    enum { SIZE = 200000 };
+    char *payload = malloc(SIZE + 1);
+    struct fetch fetch = {
+        .mail = {NULL, on_fetched}, .session = 1, .count = 3, .numbers = (uint64_t[]){2, 3, 4}};
+    (void)unused;
+    start_store();
+    put_session(1, "one");
+    for (int n = 2; n < 5; n++) {
+        memset(payload, 'a' + n, SIZE);
+        payload[SIZE] = 0;
+        put_message((uint64_t)n, message("t", payload, 1, false, "pub"), 1, 0);
+    }
+    commit();
+    fetched = false;
+    t.storage->fetch(t.storage, &fetch);
+    while (!fetched) {
+        drain();
+    }
+    assert_false(fetch.failed);
+    for (uint32_t i = 0; i < 3; i++) {
+        const struct stored_message *got = fetch.rows[i].message;
+        memset(payload, 'a' + 2 + (int)i, SIZE);
+        assert_int_equal(got->payload.n, SIZE);
+        assert_memory_equal(got->payload.p, payload, SIZE);
+        assert_string_equal(got->origin.client_id, "pub");
+        assert_string_equal(got->origin.address, "10.0.0.1");
+    }
+    t.storage->rows_free(t.storage, &fetch);
+    free(payload);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -922,9 +1415,31 @@ int main(void)
         cmocka_unit_test_setup_teardown(below_what_is_kept_free_only_removals_pass, setup, teardown),
         cmocka_unit_test_setup_teardown(a_full_disk_fails_batches_until_there_is_room, setup, teardown),
         cmocka_unit_test_setup_teardown(a_file_that_was_replaced_is_not_written_to, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_has_failed_is_not_there_after_the_next_commit, setup, teardown),
         cmocka_unit_test_setup_teardown(the_wal_is_written_back_and_stays_short, setup, teardown),
         cmocka_unit_test_setup_teardown(nothing_waits_for_a_result_that_is_not_taken, setup, teardown),
+        cmocka_unit_test_setup_teardown(each_commit_is_one_sync_of_the_wal, setup_shim, teardown_shim),
+        cmocka_unit_test_setup_teardown(after_a_failed_sync_nothing_is_committed_before_all_is_on_disk,
+                                        setup_shim, teardown_shim),
+        cmocka_unit_test_setup_teardown(what_failed_and_comes_back_is_whole_and_may_come_again, setup_shim,
+                                        teardown_shim),
+        cmocka_unit_test_setup_teardown(a_store_of_mosquitto_is_left_alone, setup, teardown),
+        cmocka_unit_test_setup_teardown(other_files_are_left_alone, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_wal_without_its_file_is_not_taken_for_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(places_where_no_file_can_be_say_so, setup, teardown),
+        cmocka_unit_test_setup_teardown(without_permission_it_says_whose, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_empty_file_is_a_new_one, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_an_interrupted_start_left_is_made_anew, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_second_daemon_is_refused_and_a_reader_is_not, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_older_version_is_brought_up_to_date_behind_a_copy, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_row_that_has_changed_stops_the_start_and_is_named, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_missing_origin_stops_the_start, setup, teardown),
+        cmocka_unit_test_setup_teardown(damaged_pages_stop_the_start, setup, teardown),
+        cmocka_unit_test_setup_teardown(messages_are_fetched_in_the_order_asked_for, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_damaged_message_is_not_fetched_and_the_others_are, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_fetch_fails_when_there_is_no_file_and_goes_on_when_there_is, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(large_messages_are_fetched, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
