@@ -58,7 +58,9 @@ static bool numbers_resize(struct spill *spill, uint32_t cap)
     for (uint32_t i = 0; i < spill->count; i++) {
         numbers[i] = *number_at(spill, i);
     }
-    mem_drop(spill->cap * sizeof *numbers);
+    if (spill->cap > 0) {
+        mem_drop(spill->cap * sizeof *numbers);
+    }
     mem_hold(cap * sizeof *numbers);
     free(spill->numbers);
     spill->numbers = numbers;
@@ -123,7 +125,9 @@ static void pop_number(struct session *session)
 static void spill_free(struct session *session)
 {
     struct spill *spill = session->spill;
-    mem_drop(spill->cap * sizeof *spill->numbers);
+    if (spill->cap > 0) {
+        mem_drop(spill->cap * sizeof *spill->numbers);
+    }
     free(spill->numbers);
     ring_free(&spill->pending);
     free(spill);

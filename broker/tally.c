@@ -100,7 +100,9 @@ uint32_t tally_less(struct tally *tally, uint64_t number)
 
 void tally_free(struct tally *tally)
 {
-    mem_drop(tally->cap * PLACE_BYTES);
+    if (tally->cap > 0) {
+        mem_drop(tally->cap * PLACE_BYTES);
+    }
     free(tally->counts);
     free(tally->numbers);
     *tally = (struct tally){0};
