@@ -28,12 +28,14 @@ static void collect(void *arg)
 {
     struct broker *broker = arg;
     retain_collect(broker->retain, retained_changed, broker->store);
+    conn_will_collect(broker);
 }
 
 static void blocked(void *arg, bool blocked)
 {
-    (void)arg;
-    (void)blocked;
+    if (!blocked) {
+        conn_release_held(arg);
+    }
 }
 
 /* The next batch is due, although nothing has come. */

@@ -86,6 +86,7 @@ struct broker {
     struct timer slow_timer;  /* runs while that list is not empty */
     struct timer trim_timer;  /* broker_trim_soon() */
     struct timer store_timer; /* until the next batch is due */
+    struct conn *noted_wills; /* that are to be stored with the next batch (conn_will.c) */
     uint32_t greeting_bytes;  /* of large CONNECT packets that are not settled (conn_in.c) */
     bool greetings_wait;      /* no CONNECT is read: a reload is under way (conn_hold_greetings) */
 

@@ -3,12 +3,12 @@
  *
  * The table gives each an id that is never used again (slot and generation), for whoever answers later. A
  * connection ends at any point of a handler: conn_die() takes everything from it but its memory, which goes
- * at the end of the turn, when no list names it any more. Reading is in conn_in.c, writing in conn_out.c.
+ * at the end of the turn, when no list names it any more. Reading is in conn_in.c, writing in conn_out.c,
+ * what waits for the durable store in conn_hold.c, its will in conn_will.c.
  */
 #include "broker/conn_io.h"
 #include "broker/dispatch.h"
 #include "broker/log.h"
-#include "broker/router.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -114,26 +114,6 @@ void conn_free(struct conn *conn)
     free(conn);
 }
 
-static void publish_will(struct conn *conn)
-{
-    struct msg *will = conn->will;
-    conn->will = NULL;
-    if (will && !conn->disconnecting) {
-        /* The right to publish is asked for when it is used, not when CONNECT stored the will. */
-        struct slice topic = msg_topic(will);
-        struct acl_answer answer =
-            router_may_publish(conn->broker, will->from, topic, will->qos, will->retain);
-        if (answer.allowed) {
-            router_publish_now(conn->broker, will);
-        } else {
-            router_denied(conn->broker, DECIDED_PUBLISH, will->from, topic, will->qos, answer);
-            log_write(LOG_T_NOTICE, "Denied the will of client %s on '%.*s'.", conn_name(conn),
-                      SLICE_ARG(topic));
-        }
-    }
-    msg_unref(will); /* [MQTT-3.1.2-10] */
-}
-
 /* Who has a session was accepted; once it has left, that is said. */
 static void say_gone(const struct conn *conn, const char *why)
 {
@@ -156,8 +136,10 @@ void conn_leave_session(struct conn *conn, const char *why)
     session_detach(&conn->broker->sessions, session, loop_now(conn->broker->loop));
     if (session->clean) {
         session_destroy(&conn->broker->sessions, session);
+    } else {
+        subscribe_left(conn->broker, session);
     }
-    publish_will(conn);
+    conn_will_end(conn);
 }
 
 void conn_fail(struct conn *conn, const char *fmt, ...)
@@ -204,12 +186,25 @@ static void conn_kick(struct peer *peer, const char *why)
 static const struct peer_ops conn_peer = {.flush = conn_flush, .kick = conn_kick, .pause = conn_pause};
 static const struct peer_ops conn_input = {.flush = conn_work};
 
+void conn_start_keepalive(struct conn *conn)
+{
+    timer_stop(conn->broker->loop, &conn->timer);
+    conn->last_input = loop_now(conn->broker->loop);
+    if (conn->keepalive) {
+        timer_start(conn->broker->loop, &conn->timer, conn->keepalive * 1500LL);
+    }
+}
+
 static void conn_timeout(void *arg)
 {
     struct conn *conn = arg;
     struct broker *broker = conn->broker;
     if (conn->asking) { /* it is not listened to now */
         timer_start(broker->loop, &conn->timer, LAST_PACKETS_MS);
+        return;
+    }
+    if (conn->hold != HOLD_NOT) {
+        conn_hold_timeout(conn);
         return;
     }
     if (conn->broken) {

@@ -49,7 +49,7 @@ static bool deaf(const struct conn *conn)
 static bool may_parse(const struct conn *conn)
 {
     return ((conn->state == CONN_GREETING && !conn->broker->greetings_wait) || conn->state == CONN_UP) &&
-           !conn->paused && !deaf(conn);
+           !conn->paused && conn->hold == HOLD_NOT && !deaf(conn);
 }
 
 /* Whether this turn has done enough for this connection, or for all. */
@@ -214,11 +214,14 @@ static size_t parse(struct conn *conn, const uint8_t *p, size_t n)
         }
         const uint8_t *body = p + at + frame.header_size;
         size_t have = n - at - frame.header_size;
-        if (have < frame.body_size) {
-            if (frame.body_size > BLOCK_FROM) {
-                block_start(conn, &frame, body, have);
-                at = n;
-            }
+        bool whole = have >= frame.body_size;
+        if ((!whole && frame.body_size <= BLOCK_FROM) ||
+            conn_must_hold(conn, &frame, slice_of(body, whole ? frame.body_size : 0))) {
+            break;
+        }
+        if (!whole) {
+            block_start(conn, &frame, body, have);
+            at = n;
             break;
         }
         at += frame.header_size + frame.body_size;
@@ -251,6 +254,24 @@ static void keep_input(struct conn *conn, const uint8_t *p, size_t n)
     }
 }
 
+static bool block_whole(const struct conn *conn)
+{
+    const struct block *block = &conn->block;
+    return (block->msg || block->bytes) && block->have == block->frame.body_size;
+}
+
+/* It is all there. It may have to wait for the store, in its block. */
+static void block_done(struct conn *conn)
+{
+    struct block done = conn->block;
+    struct slice body = slice_of(done.msg ? msg_body(done.msg) : done.bytes, done.frame.body_size);
+    if (!conn_must_hold(conn, &done.frame, body)) {
+        conn->block = (struct block){0};
+        dispatch(conn, &done.frame, body, done.msg);
+        block_free(&done);
+    }
+}
+
 /* A big packet: straight into its block. It may take longer than its client's keep alive, in which no PINGREQ
  * can come, so each BLOCK_FROM bytes of it are a sign of life too. */
 static ssize_t read_block(struct conn *conn)
@@ -267,11 +288,8 @@ static ssize_t read_block(struct conn *conn)
         conn->last_input = loop_now(conn->broker->loop);
     }
     block->have += (uint32_t)n;
-    if (block->have == block->frame.body_size) {
-        struct block done = *block;
-        *block = (struct block){0};
-        dispatch(conn, &done.frame, slice_of(p, done.frame.body_size), done.msg);
-        block_free(&done);
+    if (block_whole(conn)) {
+        block_done(conn);
         if (!may_parse(conn)) {
             conn_want_input(conn);
         }
@@ -364,6 +382,11 @@ void conn_work(struct peer *resume)
         return;
     }
     conn->input_rests = false;
+    if (block_whole(conn)) {
+        block_done(conn);
+        conn_want_input(conn);
+        return;
+    }
     size_t left = conn->input_size - conn->input_at;
     if (!conn->input ||
         !packet_waits(conn->input + conn->input_at, left)) { /* it was to read, not to parse */

@@ -24,6 +24,14 @@ void conn_want_input(struct conn *conn);
 /* What was read and not parsed goes. */
 void conn_free_input(struct conn *conn);
 
+/* conn_hold.c: whether this packet, whose body may not be here yet, has to wait for the store. Then reading
+ * is off. */
+bool conn_must_hold(struct conn *conn, const struct packet_frame *frame, struct slice body);
+/* Something has left: perhaps it is held no more. */
+void conn_hold_look(struct conn *conn);
+/* Its time is up while it is held. */
+void conn_hold_timeout(struct conn *conn);
+
 /* conn_out.c */
 void conn_flush(struct peer *peer);
 void conn_writable(void *owner);

@@ -48,7 +48,7 @@ static void fill(struct conn *conn, struct window *window)
     if (conn->session) {
         policy_refresh(broker, conn->session);
     }
-    while (conn->session && window_has_room(window)) {
+    while (conn->session && window_has_room(window) && !outq_greets(&conn->out)) {
         struct outgoing out = session_take(&broker->sessions, conn->session);
         if (out.kind == OUT_NONE && subscribe_go_on(conn)) {
             continue;
@@ -124,6 +124,7 @@ void conn_flush(struct peer *peer)
         if (conn->state == CONN_CLOSING) {
             conn_die(conn);
         }
+        conn_hold_look(conn);
         return;
     }
     if (conn->peer.blocked || conn->state == CONN_TRANSPORT) {
@@ -148,6 +149,7 @@ void conn_flush(struct peer *peer)
         output_lost(conn);
         break;
     }
+    conn_hold_look(conn);
 }
 
 void conn_writable(void *owner)

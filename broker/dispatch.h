@@ -24,6 +24,8 @@ void on_disconnect(struct conn *conn, uint8_t flags, struct slice body);
 void login_due(struct conn *conn);
 /* on_publish.c [3.3] to [3.7] */
 void on_publish(struct conn *conn, uint8_t flags, struct slice body, struct msg *block);
+/* Whether it only repeats one that is being acknowledged. body is empty when it is not all there yet: no. */
+bool publish_repeats(struct conn *conn, uint8_t flags, struct slice body);
 /* The connection goes: what is remembered of its last PUBLISH. */
 void publish_forget(struct conn *conn);
 void on_ack(struct conn *conn, uint8_t type, uint8_t flags, struct slice body);
@@ -38,5 +40,7 @@ void on_unsubscribe(struct conn *conn, uint8_t flags, struct slice body);
 /* Goes on with one that a turn was not enough for (conn->asking); and gives it up. */
 void subscribe_work(struct conn *conn);
 void subscribe_forget(struct conn *conn);
+/* The connection has left its session. */
+void subscribe_left(struct broker *broker, struct session *session);
 
 #endif

@@ -110,13 +110,22 @@ bool inbound_remove(struct inbound *in, uint16_t id)
         memmove(&in->page[i], &in->page[i + 1], (in->pages - i) * sizeof(struct inbound_page *));
     }
     if (in->pages == 0) {
-        inbound_free(in);
+        free(in->page);
+        in->page = NULL;
+        in->cap = 0;
     }
     return true;
 }
 
+void inbound_freed(struct inbound *in, struct ticket *ticket)
+{
+    ticket_unref(in->freed);
+    in->freed = ticket_ref(ticket);
+}
+
 void inbound_free(struct inbound *in)
 {
+    ticket_unref(in->freed);
     for (uint32_t i = 0; i < in->pages; i++) {
         for (int k = 0; k < PAGE_IDS; k++) {
             ticket_unref(in->page[i]->ticket[k]);

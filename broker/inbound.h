@@ -20,7 +20,8 @@ struct inbound_page;
 struct inbound {
     struct inbound_page **page; /* in rising order; none is empty */
     uint32_t pages, cap;
-    uint32_t count; /* identifiers */
+    uint32_t count;       /* identifiers */
+    struct ticket *freed; /* of the last one that was removed, until it is stored: a reference, or NULL */
 };
 
 /* Whether the identifier is taken. *ticket (if not NULL): its PUBLISH's, borrowed, or NULL. */
@@ -29,6 +30,8 @@ bool inbound_has(const struct inbound *in, uint16_t id, struct ticket **ticket);
 int inbound_add(struct inbound *in, uint16_t id, struct ticket *ticket);
 /* False when it was not taken. */
 bool inbound_remove(struct inbound *in, uint16_t id);
+/* That the last one is free is stored when this ticket is closed, and so are all before it; a reference. */
+void inbound_freed(struct inbound *in, struct ticket *ticket);
 void inbound_free(struct inbound *in);
 
 #endif

@@ -4,7 +4,12 @@
  *   on_connect: decode, keep what is needed in conn and principal
  *      -> login_start() (on_login.c), which may take a while; nothing is read meanwhile
  *           -> login_done(): it has shown who it is
- *                -> accept_client(): takeover, CleanSession, session, will, CONNACK, in this order
+ *                -> accept_client(): takeover, CleanSession, session, CONNACK, will, in this order
+ *
+ * CONNACK waits for the disk when the store has to forget a session or to know a will: a client that was told
+ * "clean" must not meet its old session after a power cut. Until it leaves nothing else does, and nothing
+ * behind CONNECT is parsed (conn_hold.c). While the store has failed such a client is told so, rather than
+ * kept waiting.
  *
  * Nothing of the old session is touched before the new client has shown who it is [MQTT-3.1.4-3]. A kept
  * session belongs to client id and user: another user never gets its queue.
@@ -17,6 +22,8 @@
 #include "broker/topic.h"
 #include <stdlib.h>
 #include <sys/random.h>
+
+enum { WILLS_PENDING = 16 * 1024 * 1024 }; /* bytes that wait to be stored, while that cannot be done */
 
 static char *copy_string(struct slice s)
 {
@@ -80,8 +87,8 @@ static bool may_discard(const struct conn *conn)
 
 /* Ends whoever uses the client id now [MQTT-3.1.4-2], and the old session with CleanSession 1 [MQTT-3.1.2-6]
  * or when it is another user's, which login_done() has allowed. Returns the session to go on with, or NULL.
- */
-static struct session *take_over(struct conn *conn)
+ * *unstored: one goes that is in the store. */
+static struct session *take_over(struct conn *conn, bool *unstored)
 {
     struct sessions *sessions = &conn->broker->sessions;
     struct session *old = session_find(sessions, conn->who->client_id);
@@ -90,6 +97,7 @@ static struct session *take_over(struct conn *conn)
         old = session_find(sessions, conn->who->client_id); /* a clean one is gone */
     }
     if (old && (conn->clean || another_users(conn))) {
+        *unstored = session_is_stored(sessions, old);
         session_destroy(sessions, old);
         old = NULL;
     }
@@ -107,19 +115,41 @@ static void log_accepted(const struct conn *conn)
     }
 }
 
-static void start_keepalive(struct conn *conn)
+/* False: no memory for the answer, and the connection has ended. */
+static bool greet(struct conn *conn, bool present, struct ticket *ticket)
 {
-    timer_stop(conn->broker->loop, &conn->timer);
-    conn->last_input = loop_now(conn->broker->loop);
-    if (conn->keepalive) {
-        timer_start(conn->broker->loop, &conn->timer, conn->keepalive * 1500LL);
+    uint8_t answer[4] = {0};
+    size_t n = packet_put_connack(answer, present, CONNACK_ACCEPTED); /* [MQTT-3.2.2-2], [MQTT-3.2.2-3] */
+    if (outq_hold(&conn->out, ticket, OUTQ_FIRST, conn->id, answer, n) < 0) {
+        conn_fail(conn, "out of memory for an answer");
+        return false;
     }
+    peer_wake(&conn->peer);
+    return true;
+}
+
+static void begin(struct conn *conn, struct session *session, struct ticket *ticket)
+{
+    conn->session = session;
+    conn->accepted = true;
+    conn_greeted(conn);
+    session_attach(&conn->broker->sessions, session, &conn->peer, conn->who);
+    policy_refresh(conn->broker, session); /* before anything is published to it */
+    conn_will_store(conn, ticket);
+    log_accepted(conn);
+    broker_decided(
+        conn->broker,
+        &(struct decision){.kind = DECIDED_CONNECT, .allowed = true, .who = conn->who, .reason = "accepted"});
+    conn_start_keepalive(conn);
+    conn_hold_greeting(conn);
+    conn_resume(conn);
 }
 
 static void accept_client(struct conn *conn)
 {
     struct sessions *sessions = &conn->broker->sessions;
-    struct session *session = take_over(conn);
+    bool unstored = false;
+    struct session *session = take_over(conn, &unstored);
     bool present = session != NULL;
     if (!session) {
         session = session_new(sessions, conn->who->client_id, conn->who, conn->clean);
@@ -128,28 +158,19 @@ static void accept_client(struct conn *conn)
         login_refuse(conn, CONNACK_UNAVAILABLE, "out of memory for its session");
         return;
     }
-    uint8_t answer[4] = {0};
+    struct ticket *ticket =
+        unstored || conn_will_urgent(conn) ? store_begin(conn->broker->store) : NULL;
     conn->state = CONN_UP;
-    conn_answer(conn, answer,
-                packet_put_connack(answer, present && conn->level >= 4,
-                                   CONNACK_ACCEPTED)); /* [MQTT-3.2.2-2], [MQTT-3.2.2-3] */
-    if (conn->state != CONN_UP) {                      /* no memory for the answer */
-        if (!present) {
-            session_destroy(sessions, session);
-        }
-        return;
+    if (greet(conn, present && conn->level >= 4, ticket)) {
+        begin(conn, session, ticket);
+    } else if (!present) {
+        session_destroy(sessions, session);
     }
-    conn->session = session;
-    conn->accepted = true;
-    conn_greeted(conn);
-    session_attach(sessions, session, &conn->peer, conn->who);
-    policy_refresh(conn->broker, session); /* before anything is published to it */
-    log_accepted(conn);
-    broker_decided(
-        conn->broker,
-        &(struct decision){.kind = DECIDED_CONNECT, .allowed = true, .who = conn->who, .reason = "accepted"});
-    start_keepalive(conn);
-    conn_resume(conn);
+    if (ticket) { /* behind what was put before */
+        store_change(conn->broker->store, ticket, &(struct change){.kind = CHANGE_VOID});
+        store_seal(conn->broker->store, ticket);
+        ticket_unref(ticket);
+    }
 }
 
 /* ---- who is it ---- */
@@ -174,6 +195,20 @@ static bool clients_full(struct broker *broker, const char *client_id)
            !session_find(&broker->sessions, client_id);
 }
 
+/* What it asks for has to be stored before it is answered; or may have to be some time, when much waits for
+ * that already. And the store has failed: it is told so. */
+static bool not_storable(const struct conn *conn)
+{
+    const struct broker *broker = conn->broker;
+    const struct session *old = session_find(&conn->broker->sessions, conn->who->client_id);
+    if (!*store_trouble(broker->store)) {
+        return false;
+    }
+    return conn_will_urgent(conn) ||
+           (conn_will_durable(conn) && store_counts(broker->store)->pending_bytes > WILLS_PENDING) ||
+           (old && session_is_stored(&broker->sessions, old) && (conn->clean || another_users(conn)));
+}
+
 /* It has shown who it is. What else speaks against letting it in is asked here, and answered at once. */
 void login_done(struct conn *conn)
 {
@@ -190,6 +225,8 @@ void login_done(struct conn *conn)
         login_refuse(conn, CONNACK_UNAVAILABLE, "memory_limit is reached");
     } else if (another_users(conn) && !may_discard(conn)) {
         login_refuse(conn, CONNACK_REFUSED, "its client id belongs to the session of another user");
+    } else if (not_storable(conn)) {
+        login_refuse(conn, CONNACK_UNAVAILABLE, "it asks for what must be stored, and the store has failed");
     } else {
         accept_client(conn);
     }

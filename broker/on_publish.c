@@ -11,7 +11,11 @@
  *          <-- PUBCOMP ---------
  *
  * A QoS 2 message is routed when its PUBLISH comes; until PUBREL the same id is a repetition and is not
- * routed again.
+ * routed again. A QoS 1 message has no such id. But as long as its PUBACK is held, for a disk that is slow,
+ * its client may well send it again, and that is the same one: routed once, acknowledged once.
+ *
+ * A crash must not bring back what the other end has forgotten: a kept publisher hears PUBREC when its id is
+ * stored together with the message, and PUBCOMP when that the id is free again is stored, too.
  */
 #include "broker/dispatch.h"
 #include "broker/log.h"
@@ -164,36 +168,89 @@ static struct msg *make_message(struct conn *conn, const struct packet_publish *
     return msg;
 }
 
-/* QoS 2: the first PUBLISH with this id; its ticket is kept with the id. */
+/* QoS 2: the first PUBLISH with this id; its ticket is kept with the id. What is owed because of this PUBLISH
+ * goes into one transaction with it. */
 static bool note_inbound(struct conn *conn, uint16_t id, struct ticket *ticket)
 {
+    struct broker *broker = conn->broker;
     if (inbound_add(&conn->session->inbound, id, ticket) < 0) {
         conn_fail(conn, "out of memory for a packet identifier");
         return false;
     }
+    if (session_is_stored(&broker->sessions, conn->session)) {
+        store_change(broker->store, ticket,
+                     &(struct change){.kind = CHANGE_IN_ID, .session = conn->session->number, .id = id});
+    }
     return true;
+}
+
+/* PUBACK or PUBREC, when the ticket is closed. */
+static void acknowledge(struct conn *conn, const struct packet_publish *publish, struct ticket *ticket,
+                        struct msg *msg)
+{
+    uint8_t type = publish->qos == 1 ? PKT_PUBACK : PKT_PUBREC;
+    if (outq_hold_ack(&conn->out, ticket, conn->id, type, publish->id, publish->qos == 1 ? msg : NULL) < 0) {
+        conn_fail(conn, "out of memory for an acknowledgement");
+        return;
+    }
+    peer_wake(&conn->peer);
 }
 
 static void route(struct conn *conn, const struct packet_publish *publish, struct msg *msg)
 {
     struct broker *broker = conn->broker;
     struct ticket *ticket = store_begin(broker->store);
-    if (publish->qos == 2 && !conn->session->clean) {
-        store_change(
-            broker->store, ticket,
-            &(struct change){.kind = CHANGE_IN_ID, .session = conn->session->number, .id = publish->id});
-    }
     if (publish->qos < 2 || note_inbound(conn, publish->id, ticket)) {
         if (msg) {
             router_publish(broker, msg, ticket);
         }
         if (publish->qos > 0) {
-            conn_answer_held(conn, ticket, OUTQ_ACK, publish->qos == 1 ? PKT_PUBACK : PKT_PUBREC,
-                             publish->id);
+            acknowledge(conn, publish, ticket, msg);
         }
     }
     store_seal(broker->store, ticket);
     ticket_unref(ticket);
+}
+
+/* ---- what comes again ---- */
+
+/* QoS 2 [MQTT-4.3.3-2]: not routed again, and not answered before the first one is. */
+static bool repeats_inbound(const struct conn *conn, const struct packet_publish *publish,
+                            struct ticket **first)
+{
+    return publish->qos == 2 && inbound_has(&conn->session->inbound, publish->id, first);
+}
+
+static void acknowledge_again(struct conn *conn, const struct packet_publish *publish, struct ticket *first)
+{
+    struct msg *unused;
+    if (!outq_finds(&conn->out, PKT_PUBREC, publish->id, &unused)) {
+        acknowledge(conn, publish, first, NULL);
+    }
+}
+
+static bool same_message(const struct msg *msg, struct slice mount, const struct packet_publish *publish)
+{
+    struct slice topic = msg_topic(msg);
+    return topic.n == mount.n + publish->topic.n && msg->retain == publish->retain &&
+           slice_eq(slice_of(topic.p + mount.n, publish->topic.n), publish->topic) &&
+           slice_eq(msg_payload(msg), publish->payload);
+}
+
+/* QoS 1: its identifier is in use until PUBACK, so it can only be that message, with DUP or without. Whoever
+ * uses the identifier for another message all the same has that one routed. */
+static bool repeats_held(const struct conn *conn, const struct packet_publish *publish)
+{
+    struct msg *msg;
+    return publish->qos == 1 && outq_finds(&conn->out, PKT_PUBACK, publish->id, &msg) && msg &&
+           same_message(msg, slice_str(conn_door(conn)->config->mount_point), publish);
+}
+
+bool publish_repeats(struct conn *conn, uint8_t flags, struct slice body)
+{
+    struct packet_publish publish;
+    return packet_decode_publish(flags, body, &publish) == PACKET_OK &&
+           (repeats_inbound(conn, &publish, NULL) || repeats_held(conn, &publish));
 }
 
 void on_publish(struct conn *conn, uint8_t flags, struct slice body, struct msg *block)
@@ -209,8 +266,11 @@ void on_publish(struct conn *conn, uint8_t flags, struct slice body, struct msg 
     broker->counters.publish_received++;
     broker->counters.publish_bytes_received += publish.payload.n;
     struct ticket *first;
-    if (publish.qos == 2 && inbound_has(&conn->session->inbound, publish.id, &first)) {
-        conn_answer_held(conn, first, OUTQ_ACK, PKT_PUBREC, publish.id); /* no duplicate [MQTT-4.3.3-2] */
+    if (repeats_inbound(conn, &publish, &first)) {
+        acknowledge_again(conn, &publish, first);
+        return;
+    }
+    if (repeats_held(conn, &publish)) {
         return;
     }
     struct msg *msg = make_message(conn, &publish, block);
@@ -220,19 +280,26 @@ void on_publish(struct conn *conn, uint8_t flags, struct slice body, struct msg 
     msg_unref(msg);
 }
 
-/* PUBREL: the id is free again; answered also when it is unknown [MQTT-4.3.3-2]. */
+/* PUBREL: the id is free again; answered also when it is unknown [MQTT-4.3.3-2]. Unless it is unknown because
+ * of a PUBREL just before, and that is not stored yet: then they wait together. */
 static void on_pubrel(struct conn *conn, uint16_t id)
 {
     struct broker *broker = conn->broker;
-    struct ticket *ticket = NULL;
-    if (inbound_remove(&conn->session->inbound, id) && !conn->session->clean) {
-        ticket = store_begin(broker->store);
+    struct inbound *inbound = &conn->session->inbound;
+    bool known = inbound_remove(inbound, id);
+    struct msg *unused;
+    if (!known && outq_finds(&conn->out, PKT_PUBCOMP, id, &unused)) {
+        return;
+    }
+    if (known && session_is_stored(&broker->sessions, conn->session)) {
+        struct ticket *ticket = store_begin(broker->store);
         store_change(broker->store, ticket,
                      &(struct change){.kind = CHANGE_IN_ID_DONE, .session = conn->session->number, .id = id});
         store_seal(broker->store, ticket);
+        inbound_freed(inbound, ticket);
+        ticket_unref(ticket);
     }
-    conn_answer_held(conn, ticket, OUTQ_ANY, PKT_PUBCOMP, id);
-    ticket_unref(ticket);
+    conn_answer_held(conn, inbound->freed, OUTQ_ANY, PKT_PUBCOMP, id);
 }
 
 void on_ack(struct conn *conn, uint8_t type, uint8_t flags, struct slice body)

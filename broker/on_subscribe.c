@@ -9,6 +9,9 @@
  * over a hundred thousand retained messages neither fill the memory nor stop the loop. Whoever has waited
  * longest for a turn that has time begins the next one, so nobody who is never done keeps the others
  * waiting. Answers leave before messages, so they follow the SUBACK on the wire.
+ *
+ * The subscriptions of a kept session are in the store, too, and SUBACK and UNSUBACK wait until they are.
+ * Each is stored as one that owes, and again when its retained messages have reached the client or the store.
  */
 #include "broker/dispatch.h"
 #include "broker/log.h"
@@ -26,6 +29,7 @@ enum {
     BYTE_VISITS = 2,               /* and for each byte: a level that is made is dear, and may be as short */
     MOST_VISITS = TURN_VISITS / 2, /* for such packets: the rest of the turn is for those who publish */
     LEAST_VISITS = 2000,           /* that each of them gets, also in a turn that is full */
+    MOST_TOLD = 500,               /* filters that the store is told of at once */
 };
 
 enum denial { NO_RIGHT, MEMORY_LIMIT, NO_MEMORY, TOO_LONG, DENIALS };
@@ -120,6 +124,7 @@ static uint8_t subscribe_one(struct conn *conn, struct asking *asking, struct sl
     if (subs_add(broker->subs, conn->session, whole, qos) < 0) {
         return deny(asking, NO_MEMORY, filter);
     }
+    policy_store_subscription(broker, conn->session, CHANGE_SUBSCRIBE, whole, qos, true);
     log_write(LOG_T_SUBSCRIBE, "%s %d %.*s", conn_name(conn), qos, SLICE_ARG(whole));
     return qos;
 }
@@ -127,24 +132,65 @@ static uint8_t subscribe_one(struct conn *conn, struct asking *asking, struct sl
 static void unsubscribe_one(struct conn *conn, struct slice whole)
 {
     if (whole.p && subs_remove(conn->broker->subs, conn->session, whole)) {
+        policy_store_subscription(conn->broker, conn->session, CHANGE_UNSUBSCRIBE, whole, 0, false);
         log_write(LOG_T_UNSUBSCRIBE, "%s %.*s", conn_name(conn), SLICE_ARG(whole));
     }
 }
 
-/* A kept session's answer waits until the change is stored. */
-static struct ticket *stored(struct conn *conn, enum change_kind kind)
+/* A kept session's answer waits until all changes that were put by now are stored; also where the packet made
+ * none: a former one, to the same effect, may not be stored yet. */
+static struct ticket *stored(struct conn *conn)
 {
-    if (conn->session->clean) {
+    struct store *store = conn->broker->store;
+    if (!session_is_stored(&conn->broker->sessions, conn->session)) {
         return NULL;
     }
-    struct ticket *ticket = store_begin(conn->broker->store);
-    (void)kind;
-    store_change(conn->broker->store, ticket, &(struct change){.kind = CHANGE_VOID});
-    store_seal(conn->broker->store, ticket);
+    struct ticket *ticket = store_begin(store);
+    store_change(store, ticket, &(struct change){.kind = CHANGE_VOID});
+    store_seal(store, ticket);
     return ticket;
 }
 
 /* ---- retained messages [MQTT-3.3.1-6]: a few at once, many in turn with what the client takes ---- */
+
+/* Tells the store that what was handed over is not owed any more. What a subscription that is gone owed went
+ * with it. False: there is more to tell. */
+static bool tell(struct broker *broker, struct session *session)
+{
+    struct slice filter;
+    uint8_t unused;
+    for (int i = 0; session->handed && i < MOST_TOLD; i++) {
+        if (!packet_next_filter(&session->handed->filters, &filter, &unused)) {
+            owed_told(session);
+            continue;
+        }
+        int qos = subs_qos(broker->subs, session, filter);
+        if (qos >= 0) {
+            policy_store_subscription(broker, session, CHANGE_SUBSCRIBE, filter, (uint8_t)qos, false);
+        }
+    }
+    return !session->handed;
+}
+
+/* It is the client's, and nothing of it, nor of anything else, is on its way. Those that came later may be
+ * the same filters again. */
+static void tell_if_taken(struct conn *conn)
+{
+    struct session *session = conn->session;
+    if (session && session->handed && !session->owed && !session->owing.first &&
+        !tell(conn->broker, session)) {
+        peer_wake(&conn->peer);
+        defer_call(conn->broker->loop, &conn->broker->next_turn);
+    }
+}
+
+/* What it was handed and has not acknowledged is due now (session_detach), and goes into the same batch. */
+void subscribe_left(struct broker *broker, struct session *session)
+{
+    if (!session->owed) {
+        tell(broker, session);
+    }
+}
 
 /* A ticket that closes and an acknowledgement that comes wake it. */
 static bool may_look(struct conn *conn)
@@ -170,7 +216,12 @@ static void look(struct conn *conn)
         uint8_t most = router_most_qos(broker, session->who); /* a reload may have lowered it */
         router_send_retained(broker, session, filter, qos > most ? most : qos);
     }
-    if (owed->filters.rest.n == 0) {
+    if (owed->filters.rest.n > 0) {
+        return;
+    }
+    if (session_is_stored(&broker->sessions, session)) {
+        owed_handed(session);
+    } else {
         owed_done(session);
     }
 }
@@ -192,6 +243,7 @@ static void wait_for_turn(struct conn *conn)
 
 bool subscribe_go_on(struct conn *conn)
 {
+    tell_if_taken(conn);
     if (!may_look(conn)) {
         return false;
     }
@@ -230,7 +282,7 @@ static void answer_subscribe(struct conn *conn, struct asking *asking)
     packet_put_u16(head + n, asking->filters.id); /* [MQTT-3.8.4-2] */
     n += 2;
     memcpy(codes - n, head, n);
-    struct ticket *ticket = stored(conn, CHANGE_SUBSCRIBE);
+    struct ticket *ticket = stored(conn);
     if (outq_hold(&conn->out, ticket, OUTQ_ANY, conn->id, codes - n, n + count) < 0) {
         conn_fail(conn, "out of memory for a SUBACK");
     } else {
@@ -243,7 +295,7 @@ static void answer_subscribe(struct conn *conn, struct asking *asking)
 
 static void answer_unsubscribe(struct conn *conn, uint16_t id)
 {
-    struct ticket *ticket = stored(conn, CHANGE_UNSUBSCRIBE);
+    struct ticket *ticket = stored(conn);
     conn_answer_held(conn, ticket, OUTQ_ANY, PKT_UNSUBACK,
                      id); /* also where nothing was removed [MQTT-3.10.4-5] */
     ticket_unref(ticket);

@@ -11,7 +11,10 @@
 
 struct answer {
     struct ticket *ticket;
-    uint8_t *big; /* owned, when it does not fit into small */
+    union {
+        uint8_t *big;    /* owned, when it does not fit into small */
+        struct msg *msg; /* else: the PUBLISH that it acknowledges, a reference, or NULL */
+    };
     uint32_t size;
     uint8_t order;
     uint8_t small[7];
@@ -26,10 +29,19 @@ struct rest {
     } piece[];
 };
 
+static bool is_big(const struct answer *a)
+{
+    return a->size > sizeof a->small;
+}
+
 static void answer_free(struct answer *a)
 {
     ticket_unref(a->ticket);
-    free(a->big);
+    if (is_big(a)) {
+        free(a->big);
+    } else {
+        msg_unref(a->msg);
+    }
 }
 
 static void rest_free(struct rest *rest)
@@ -72,14 +84,42 @@ int outq_hold(struct outq *q, struct ticket *ticket, enum outq_order order, uint
             return -1;
         }
     }
-    memcpy(a.big ? a.big : a.small, bytes, n);
+    memcpy(is_big(&a) ? a.big : a.small, bytes, n);
     if (!ticket_closed(ticket)) {
         ticket->holder = holder;
         a.ticket = ticket_ref(ticket);
+        q->held++;
     }
     q->v[q->count++] = a;
     q->bytes += n;
     return 0;
+}
+
+int outq_hold_ack(struct outq *q, struct ticket *ticket, uint64_t holder, uint8_t type, uint16_t id,
+                  struct msg *msg)
+{
+    uint8_t bytes[4];
+    size_t n = packet_put_ack(bytes, type, id);
+    if (outq_hold(q, ticket, OUTQ_ACK, holder, bytes, n) < 0) {
+        return -1;
+    }
+    struct answer *a = &q->v[q->count - 1];
+    a->msg = msg && a->ticket ? msg_ref(msg) : NULL;
+    return 0;
+}
+
+bool outq_finds(const struct outq *q, uint8_t type, uint16_t id, struct msg **msg)
+{
+    uint8_t bytes[4];
+    size_t n = packet_put_ack(bytes, type, id);
+    for (uint32_t i = 0; q->held > 0 && i < q->count; i++) {
+        const struct answer *a = &q->v[i];
+        if (a->size == n && memcmp(a->small, bytes, n) == 0) {
+            *msg = a->msg;
+            return true;
+        }
+    }
+    return false;
 }
 
 int outq_put(struct outq *q, const uint8_t *bytes, size_t n)
@@ -87,13 +127,9 @@ int outq_put(struct outq *q, const uint8_t *bytes, size_t n)
     return outq_hold(q, NULL, OUTQ_ANY, 0, bytes, n);
 }
 
-uint32_t outq_held(const struct outq *q)
+bool outq_greets(const struct outq *q)
 {
-    uint32_t held = 0;
-    for (uint32_t i = 0; i < q->count; i++) {
-        held += !ticket_closed(q->v[i].ticket);
-    }
-    return held;
+    return q->count > 0 && q->v[0].order == OUTQ_FIRST;
 }
 
 /* Copied bytes grow the last piece when it is the end of the window's own bytes. */
@@ -148,11 +184,13 @@ uint32_t outq_fill(struct outq *q, struct window *w)
     uint32_t kept = 0, sent = 0;
     for (uint32_t i = 0; i < q->count; i++) {
         struct answer *a = &q->v[i];
-        bool may_leave = ticket_closed(a->ticket) && !(a->order != OUTQ_ANY && waits[a->order]);
+        bool may_leave =
+            ticket_closed(a->ticket) && !waits[OUTQ_FIRST] && !(a->order != OUTQ_ANY && waits[a->order]);
         if (may_leave && answer_fits(w, a)) {
             w->fresh = true;
-            window_copy(w, a->big ? a->big : a->small, a->size);
+            window_copy(w, is_big(a) ? a->big : a->small, a->size);
             q->bytes -= a->size;
+            q->held -= a->ticket != NULL;
             answer_free(a);
             sent++;
             continue;

@@ -11,7 +11,11 @@
  * first, next time)
  *
  * Order: PUBACK and PUBREC leave in the order of the PUBLISHes [MQTT-4.6.0-2, -3], PUBREL in the order of the
- * PUBRECs [MQTT-4.6.0-4]; an answer of another kind never waits behind a held one.
+ * PUBRECs [MQTT-4.6.0-4]; an answer of another kind never waits behind a held one. Only CONNACK has
+ * everything wait: nothing comes before it [MQTT-3.2.0-1].
+ *
+ * While it waits, an acknowledgement knows what it acknowledges: a client that hears nothing sends its
+ * PUBLISH again, and that is to be the same one (on_publish.c).
  */
 #ifndef BRAMBLE_OUTQ_H
 #define BRAMBLE_OUTQ_H
@@ -33,12 +37,13 @@ struct window {
     uint8_t bytes[WINDOW_SIZE];
 };
 
-enum outq_order { OUTQ_ANY, OUTQ_ACK, OUTQ_REL, OUTQ_ORDERS };
+enum outq_order { OUTQ_ANY, OUTQ_ACK, OUTQ_REL, OUTQ_FIRST, OUTQ_ORDERS };
 
 struct outq {
     struct answer *v;
     uint32_t count, cap;
-    size_t bytes; /* of all answers */
+    uint32_t held; /* of them: those that had a ticket to wait for when they were queued */
+    size_t bytes;  /* of all answers */
     struct rest *rest;
 };
 
@@ -49,12 +54,18 @@ void outq_free(struct outq *q);
 /* Queues an answer that waits for nothing. 0, or -1 without memory. */
 int outq_put(struct outq *q, const uint8_t *bytes, size_t n);
 /* Queues an answer that leaves when the ticket is closed (a reference is taken; NULL: at once). holder: the
- * id by which store's on_close names this connection. */
+ * id by which store_events.closed names this connection. */
 int outq_hold(struct outq *q, struct ticket *ticket, enum outq_order order, uint64_t holder,
               const uint8_t *bytes, size_t n);
 
-/* Answers waiting for a ticket. */
-uint32_t outq_held(const struct outq *q);
+/* The same of a PUBACK or PUBREC; as long as it is held it keeps a reference on msg (NULL: none). */
+int outq_hold_ack(struct outq *q, struct ticket *ticket, uint64_t holder, uint8_t type, uint16_t id,
+                  struct msg *msg);
+/* Whether such an answer to this identifier is still held. *msg: what it acknowledges, borrowed, or NULL. */
+bool outq_finds(const struct outq *q, uint8_t type, uint16_t id, struct msg **msg);
+
+/* Whether CONNACK has not left yet: no message may. */
+bool outq_greets(const struct outq *q);
 
 /* Moves what may leave into the window; returns how many answers. */
 uint32_t outq_fill(struct outq *q, struct window *window);

@@ -104,8 +104,7 @@ static void forget_will(struct conn *conn)
                                                         .topic = msg_topic(conn->will),
                                                         .qos = conn->will->qos,
                                                         .reason = "its user is gone"});
-        msg_unref(conn->will);
-        conn->will = NULL;
+        conn_will_drop(conn);
     }
 }
 
@@ -201,11 +200,35 @@ void policy_changed(struct broker *broker, const struct policy_before *before)
 
 /* ---- what sessions hold ---- */
 
+void policy_store_subscription(struct broker *broker, const struct session *session, enum change_kind kind,
+                               struct slice filter, uint8_t qos, bool owing)
+{
+    if (session_is_stored(&broker->sessions, session)) {
+        store_change(broker->store, NULL,
+                     &(struct change){.kind = (uint8_t)kind,
+                                      .session = session->number,
+                                      .text = (uint8_t *)filter.p,
+                                      .count = (uint32_t)filter.n,
+                                      .qos = qos,
+                                      .owing = owing});
+    }
+}
+
 struct subscriber {
     struct broker *broker;
     const struct session *session;
     bool any; /* has ended, or is lower now */
 };
+
+/* One that still owes is stored again, as it is then, when it does not any more. */
+static void is_lower(void *arg, struct slice filter, uint8_t qos)
+{
+    struct subscriber *subscriber = arg;
+    if (!subscriber->session->owed) {
+        policy_store_subscription(subscriber->broker, subscriber->session, CHANGE_SUBSCRIBE, filter, qos,
+                                  false);
+    }
+}
 
 static bool may_subscribe_no_more(void *arg, struct slice filter, uint8_t qos)
 {
@@ -216,6 +239,7 @@ static bool may_subscribe_no_more(void *arg, struct slice filter, uint8_t qos)
         return false;
     }
     subscriber->any = true;
+    policy_store_subscription(subscriber->broker, session, CHANGE_UNSUBSCRIBE, filter, 0, false);
     log_write(LOG_T_NOTICE, "The subscription of %s to '%.*s' has ended: it is no longer allowed.",
               session->client_id, SLICE_ARG(filter));
     router_denied(subscriber->broker, DECIDED_REVOKED, session->who, filter, qos, answer);
@@ -231,7 +255,7 @@ bool policy_check_subscriptions(struct broker *broker, struct session *session)
     if (!door) {
         return false;
     }
-    subscriber.any = subs_lower(session, router_most_qos(broker, session->who));
+    subscriber.any = subs_lower(session, router_most_qos(broker, session->who), is_lower, &subscriber);
     if (acl_limits_subscribing(door->acl) || broker->config->acl_refuse_unreadable) {
         broker->turn_visits += VISIT_COST * (size_t)session->sub_count;
         subs_sweep(broker->subs, session, may_subscribe_no_more, &subscriber);

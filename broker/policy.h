@@ -38,6 +38,11 @@ void policy_changed(struct broker *broker, const struct policy_before *before);
  * the rules say. The broker's own (NULL) has. */
 bool policy_knows(const struct broker *broker, const struct principal *who);
 
+/* Has the store know that a subscription is there, with this QoS, or is not any more (CHANGE_SUBSCRIBE,
+ * CHANGE_UNSUBSCRIBE), if the session is in the store. owing: its retained messages are still to be sent. */
+void policy_store_subscription(struct broker *broker, const struct session *session, enum change_kind kind,
+                               struct slice filter, uint8_t qos, bool owing);
+
 /* The slow ways of what follows; use that. */
 bool policy_check_subscriptions(struct broker *broker, struct session *session);
 void policy_check_session(struct broker *broker, struct session *session);

@@ -193,9 +193,7 @@ void session_discard(struct sessions *sessions, struct session *session)
     }
     HASH_DEL(sessions->by_id, session);
     inbound_free(&session->inbound);
-    while (session->owed) {
-        owed_done(session);
-    }
+    owed_drop(session);
     if (session_is_stored(sessions, session)) {
         store_change(sessions->store, NULL,
                      &(struct change){.kind = CHANGE_SESSION_GONE, .session = session->number});

@@ -72,7 +72,8 @@ struct session {
     struct session *next_gone;
     struct sub **subs; /* subs.c */
     uint32_t sub_count, sub_cap;
-    struct owed *owed; /* what its SUBSCRIBEs still have to bring (session_owed.h) */
+    struct owed *owed,
+        *handed; /* what its SUBSCRIBEs still have to bring, and have brought (session_owed.h) */
     uint64_t match_stamp;
     uint32_t match_index;
 };

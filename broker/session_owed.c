@@ -50,6 +50,40 @@ void owed_done(struct session *session)
     owed_free(owed);
 }
 
+void owed_handed(struct session *session)
+{
+    struct owed *owed = session->owed;
+    const uint8_t *end = owed->filters.rest.p + owed->filters.rest.n;
+    session->owed = owed->next;
+    owed->total = owed->size + (session->handed ? session->handed->total : 0);
+    if (owed->total > MOST_OWED) {
+        owed_free(owed);
+        return;
+    }
+    ticket_unref(owed->ticket);
+    owed->ticket = NULL;
+    owed->filters.rest = slice_of(owed->bytes, (size_t)(end - owed->bytes));
+    owed->next = session->handed;
+    session->handed = owed;
+}
+
+void owed_told(struct session *session)
+{
+    struct owed *owed = session->handed;
+    session->handed = owed->next;
+    owed_free(owed);
+}
+
+void owed_drop(struct session *session)
+{
+    while (session->owed) {
+        owed_done(session);
+    }
+    while (session->handed) {
+        owed_told(session);
+    }
+}
+
 void owed_unanswered(struct session *session)
 {
     for (struct owed *owed = session->owed; owed; owed = owed->next) {

@@ -221,6 +221,12 @@ bool subs_has(struct subs *subs, struct session *session, struct slice filter)
     return find_sub(subs, session, filter) != NULL;
 }
 
+int subs_qos(struct subs *subs, struct session *session, struct slice filter)
+{
+    const struct slot *slot = find_sub(subs, session, filter);
+    return slot ? slot->qos : -1;
+}
+
 bool subs_remove(struct subs *subs, struct session *session, struct slice filter)
 {
     struct slot *slot = find_sub(subs, session, filter);
@@ -354,13 +360,19 @@ void subs_sweep(struct subs *subs, struct session *session,
     }
 }
 
-bool subs_lower(struct session *session, uint8_t qos)
+bool subs_lower(struct session *session, uint8_t qos, void (*fn)(void *arg, struct slice filter, uint8_t qos),
+                void *arg)
 {
+    uint8_t buf[UINT16_MAX];
     bool any = false;
     for (uint32_t i = 0; qos < 2 && i < session->sub_count; i++) {
-        struct slot *slot = &session->subs[i]->node->slots[session->subs[i]->place];
-        any |= slot->qos > qos;
-        slot->qos = slot->qos > qos ? qos : slot->qos;
+        const struct sub *sub = session->subs[i];
+        struct slot *slot = &sub->node->slots[sub->place];
+        if (slot->qos > qos) {
+            any = true;
+            slot->qos = qos;
+            fn(arg, slice_of(buf, subs_filter(sub, buf, sizeof buf)), qos);
+        }
     }
     return any;
 }

@@ -38,6 +38,8 @@ int subs_add(struct subs *subs, struct session *session, struct slice filter, ui
 /* False when the session had no such subscription. Filters are compared byte for byte [MQTT-3.10.4-1]. */
 bool subs_remove(struct subs *subs, struct session *session, struct slice filter);
 bool subs_has(struct subs *subs, struct session *session, struct slice filter);
+/* The QoS it was granted, or -1: it has no such subscription. */
+int subs_qos(struct subs *subs, struct session *session, struct slice filter);
 void subs_remove_all(struct subs *subs, struct session *session);
 /* The same until *places of the tree were looked at, which is counted down. True when all are gone. */
 bool subs_remove_some(struct subs *subs, struct session *session, size_t *places);
@@ -59,8 +61,9 @@ size_t subs_filter(const struct sub *sub, uint8_t *buf, size_t size);
 void subs_sweep(struct subs *subs, struct session *session,
                 bool (*drop)(void *arg, struct slice filter, uint8_t qos), void *arg);
 
-/* Those of the session above that QoS come down to it. Whether there were any. */
-bool subs_lower(struct session *session, uint8_t qos);
+/* Those of the session above that QoS come down to it; fn is called for each. Whether there were any. */
+bool subs_lower(struct session *session, uint8_t qos, void (*fn)(void *arg, struct slice filter, uint8_t qos),
+                void *arg);
 
 size_t subs_count(const struct subs *subs);
 

@@ -87,7 +87,9 @@ static inline int rig_start(bool durable)
                                  .retain_available = true,
                                  .max_topic_levels = 200,
                                  .connect_timeout = 10,
-                                 .auth_timeout = 20};
+                                 .auth_timeout = 20,
+                                 .persistence_lazy_delay = 3600000, /* nothing goes just because of time */
+                                 .persistence_hold_timeout = 60};
     rig.door = (struct door){.config = &rig.listener};
     fake_storage_init(&rig.storage);
     rig.durable = durable;
@@ -226,6 +228,39 @@ static inline void commit(void)
     assert_true(fake_storage_commit(&rig.storage));
 }
 
+/* The first change of a kind in the batch that is under way. */
+static inline const struct change *under_way(enum change_kind kind)
+{
+    for (size_t i = 0; rig.storage.batch && i < rig.storage.count; i++) {
+        if (rig.storage.copy[i].kind == kind) {
+            return &rig.storage.copy[i];
+        }
+    }
+    return NULL;
+}
+
+/* The batch that is under way could not be written. */
+static inline void fail_batch(const char *why)
+{
+    assert_true(fake_storage_answer(&rig.storage, STORAGE_ERROR, why));
+}
+
+/* Until nothing is under way any more. */
+static inline void commit_all(void)
+{
+    for (settle(); rig.storage.batch; settle()) {
+        commit();
+    }
+}
+
+/* What nobody waits for is handed over, too. */
+static inline void commit_lazy(void)
+{
+    commit_all();
+    store_submit(rig.broker.store, true);
+    commit_all();
+}
+
 /* ---- what came out ---- */
 
 static inline void expect(struct client *c, const char *what, size_t n, const char *file, int line)
@@ -301,11 +336,7 @@ static inline void subscribe(struct client *c, const char *filter, uint8_t qos)
     memcpy(p + 6, filter, strlen(filter));
     p[6 + strlen(filter)] = qos;
     client_send(c, p, 7 + strlen(filter));
-    settle();
-    if (rig.storage.batch) {
-        commit();
-        settle();
-    }
+    commit_all();
     assert_int_equal(c->t.out_size, 5);
     assert_int_equal(c->t.out[4], qos);
     c->t.out_size = 0;

@@ -406,7 +406,7 @@ static void puback_waits_for_the_commit(void **unused)
     SEND(from, "\x32\x06\0\1t\0\1x\x32\x06\0\1t\0\2y\xC0\0");
     settle();
     EXPECT(from, "\xD0\0"); /* nothing else waits */
-    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_DELIVERY), 2);
+    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_MESSAGE), 2);
     commit();
     settle();
     EXPECT(from, "\x40\x02\0\1\x40\x02\0\2");
@@ -486,14 +486,17 @@ static void a_kept_publishers_id_is_stored(void **unused)
     settle();
     EXPECT(from, "");
     assert_int_equal(fake_storage_has(&rig.storage, CHANGE_IN_ID), 1);
-    assert_int_equal(rig.storage.copy[0].id, 7);
-    assert_int_equal(rig.storage.copy[0].session, from->conn->session->number);
-    SEND(from, "\x3C\x06\0\1t\0\7x"); /* impatient: no answer before the first one's */
+    assert_int_equal(under_way(CHANGE_IN_ID)->id, 7);
+    assert_int_equal(under_way(CHANGE_IN_ID)->session, from->conn->session->number);
+    SEND(from, "\x3C\x06\0\1t\0\7x\x3C\x06\0\1t\0\7x"); /* impatient: no answer before the first one's */
     settle();
     EXPECT(from, "");
     commit();
     settle();
-    EXPECT(from, "\x50\x02\0\7\x50\x02\0\7");
+    EXPECT(from, "\x50\x02\0\7"); /* and one is enough */
+    SEND(from, "\x3C\x06\0\1t\0\7x");
+    settle();
+    EXPECT(from, "\x50\x02\0\7");
     SEND(from, "\x62\x02\0\7");
     settle();
     EXPECT(from, ""); /* else a reused id would be swallowed as a duplicate after a crash */
@@ -531,14 +534,14 @@ static void pubrel_to_a_kept_session_waits_for_its_commit(void **unused)
     struct client *to = kept_subscriber("to", 2), *from = client_up("from", true);
     SEND(from, "\x34\x06\0\1t\0\7x");
     settle();
+    EXPECT(to, ""); /* a crash must not give its identifier to another one */
+    commit_all();
     EXPECT(to, "\x34\x06\0\1t\0\1x");
-    commit();
-    settle();
     EXPECT(from, "\x50\x02\0\7");
     SEND(to, "\x50\x02\0\1");
     settle();
     EXPECT(to, "");
-    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_OUT_STATE), 1);
+    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_OUT), 1);
     commit();
     settle();
     EXPECT(to, "\x62\x02\0\1");
@@ -555,9 +558,91 @@ static void a_session_that_ends_is_not_waited_for(void **unused)
     SEND(from, "\x32\x06\0\1t\0\1x");
     settle();
     EXPECT(from, "");
-    client_up("to", true); /* CleanSession: what it was owed is void */
+    to = client_open();
+    send_connect(to, "to", true); /* CleanSession: what it was owed is void */
+    settle();
     EXPECT(from, "\x40\x02\0\1");
-    commit();
+    commit_all();
+    EXPECT(to, "\x20\x02\0\0");
+}
+
+/* A client that hears nothing sends again. */
+static void a_quality_1_whose_puback_is_held_is_the_same_when_it_comes_again(void **unused)
+{
+    (void)unused;
+    struct client *away = kept_subscriber("away", 1), *from = client_up("from", true),
+                  *to = client_up("to", true);
+    subscribe(to, "#", 0);
+    client_drop(away);
+    SEND(from, "\x32\x06\0\1t\0\1x\x32\x06\0\1u\0\2y");
+    settle();
+    EXPECT(to, "\x30\x04\0\1tx\x30\x04\0\1uy");
+    /* the second one has nothing to wait for but the first, and that is enough */
+    SEND(from, "\x3A\x06\0\1t\0\1x\x3A\x06\0\1u\0\2y\x32\x06\0\1t\0\1x");
+    settle();
+    EXPECT(to, "");
+    EXPECT(from, "");
+    SEND(from, "\x32\x06\0\1t\0\1z\x32\x06\0\1v\0\1x\x33\x06\0\1t\0\1x\x32\x06\0\1t\0\3x"); /* others */
+    settle();
+    EXPECT(to, "\x30\x04\0\1tz\x30\x04\0\1vx\x30\x04\0\1tx\x30\x04\0\1tx");
+    commit_all();
+    EXPECT(from, "\x40\x02\0\1\x40\x02\0\2\x40\x02\0\1\x40\x02\0\1\x40\x02\0\1\x40\x02\0\3");
+    SEND(from, "\x3A\x06\0\1t\0\1x"); /* it was acknowledged: another one */
+    settle();
+    EXPECT(to, "\x30\x04\0\1tx");
+    commit_all();
+    EXPECT(from, "\x40\x02\0\1");
+}
+
+static void a_quality_1_that_is_not_held_is_always_another_one(void **unused)
+{
+    (void)unused;
+    struct client *from = client_up("from", true), *to = client_up("to", true);
+    subscribe(to, "#", 0);
+    SEND(from, "\x32\x06\0\1t\0\1x\x32\x06\0\1t\0\1x");
+    settle();
+    EXPECT(to, "\x30\x04\0\1tx\x30\x04\0\1tx");
+    EXPECT(from, "\x40\x02\0\1\x40\x02\0\1");
+}
+
+/* The removal of the id is stored before anybody hears of it, whichever PUBREL asks, and on which connection.
+ */
+static void a_pubrel_that_comes_again_waits_too(void **unused)
+{
+    (void)unused;
+    struct client *from = client_up("from", false);
+    SEND(from, "\x34\x06\0\1t\0\7x");
+    commit_all();
+    EXPECT(from, "\x50\x02\0\7");
+    SEND(from, "\x62\x02\0\7\x62\x02\0\7");
+    settle();
+    EXPECT(from, "");
+    struct client *next = client_up("from", false);
+    SEND(next, "\x62\x02\0\7");
+    settle();
+    EXPECT(next, "");
+    commit_all();
+    EXPECT(next, "\x70\x02\0\7");
+    SEND(next, "\x62\x02\0\7");
+    settle();
+    EXPECT(next, "\x70\x02\0\7"); /* at once */
+}
+
+/* What it is owed to because of it goes into the batch of the id, also where the client is there and might
+ * acknowledge first. */
+static void an_inbound_id_and_its_message_are_one_transaction(void **unused)
+{
+    (void)unused;
+    rig.config.persistence_commit_delay = 3600000;
+    limits_changed();
+    struct client *from = client_up("from", false), *to = kept_subscriber("to", 1);
+    SEND(from, "\x34\x06\0\1t\0\7x");
+    settle();
+    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_IN_ID), 1);
+    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_MESSAGE), 1);
+    commit_all();
+    EXPECT(from, "\x50\x02\0\7");
+    EXPECT(to, "\x32\x06\0\1t\0\1x");
 }
 
 static void the_publisher_may_go_before_the_commit(void **unused)
@@ -635,6 +720,10 @@ int main(void)
         D(a_repetition_on_the_next_connection_waits_too),
         D(pubrel_to_a_kept_session_waits_for_its_commit),
         D(a_session_that_ends_is_not_waited_for),
+        D(a_quality_1_whose_puback_is_held_is_the_same_when_it_comes_again),
+        T(a_quality_1_that_is_not_held_is_always_another_one),
+        D(a_pubrel_that_comes_again_waits_too),
+        D(an_inbound_id_and_its_message_are_one_transaction),
         D(the_publisher_may_go_before_the_commit),
         D(changes_ride_together),
     };

@@ -95,14 +95,14 @@ static void acknowledgements_keep_their_order(void **unused)
     hold(NULL, OUTQ_ACK, 'b'); /* nothing to wait for, but not before the first [MQTT-4.6.0-2] */
     hold(two, OUTQ_ACK, 'c');
     hold(NULL, OUTQ_ACK, 'd');
-    assert_int_equal(outq_held(&f.q), 2);
+    assert_int_equal(f.q.held, 2);
     assert_string_equal(leaving(), "");
     two->closed = true;
     assert_string_equal(leaving(), "");
-    assert_int_equal(outq_held(&f.q), 1);
+    assert_int_equal(f.q.held, 2); /* it is still there */
     one->closed = true;
     assert_string_equal(leaving(), "abcd");
-    assert_int_equal(outq_held(&f.q), 0);
+    assert_int_equal(f.q.held, 0);
     assert_int_equal(one->refs, 1);
     assert_int_equal(two->refs, 1);
     ticket_unref(one);
@@ -174,6 +174,52 @@ static void a_held_answer_names_its_connection(void **unused)
     assert_string_equal(leaving(), "a");
 }
 
+static void nothing_comes_before_connack(void **unused)
+{
+    (void)unused;
+    struct ticket *ticket = open_ticket();
+    assert_false(outq_greets(&f.q));
+    hold(ticket, OUTQ_FIRST, 'c');
+    hold(NULL, OUTQ_ANY, 'a');
+    hold(NULL, OUTQ_ACK, 'b');
+    assert_string_equal(leaving(), "");
+    assert_true(outq_greets(&f.q));
+    ticket->closed = true;
+    assert_string_equal(leaving(), "cab");
+    assert_false(outq_greets(&f.q));
+    ticket_unref(ticket);
+}
+
+static void a_held_acknowledgement_knows_its_message(void **unused)
+{
+    (void)unused;
+    struct ticket *ticket = open_ticket();
+    struct msg *msg = msg_new(slice_str("t"), slice_str("x"), 1, false, NULL), *found;
+    assert_int_equal(outq_hold_ack(&f.q, NULL, 77, PKT_PUBACK, 6, msg), 0); /* it will leave at once */
+    assert_int_equal(msg->refs, 1);
+    assert_false(outq_finds(&f.q, PKT_PUBACK, 6, &found));
+    assert_int_equal(outq_hold_ack(&f.q, ticket, 77, PKT_PUBACK, 7, msg), 0);
+    assert_int_equal(outq_hold_ack(&f.q, ticket, 77, PKT_PUBREC, 8, NULL), 0);
+    assert_int_equal(msg->refs, 2);
+    assert_true(outq_finds(&f.q, PKT_PUBACK, 7, &found));
+    assert_ptr_equal(found, msg);
+    assert_true(outq_finds(&f.q, PKT_PUBREC, 8, &found));
+    assert_null(found);
+    assert_false(outq_finds(&f.q, PKT_PUBREC, 7, &found));
+    assert_false(outq_finds(&f.q, PKT_PUBACK, 8, &found));
+    ticket->closed = true; /* but it has not left */
+    assert_true(outq_finds(&f.q, PKT_PUBACK, 7, &found));
+    assert_int_equal(outq_fill(&f.q, f.window), 3);
+    assert_false(outq_finds(&f.q, PKT_PUBACK, 7, &found));
+    assert_int_equal(msg->refs, 1);
+    outq_write(&f.q, f.window, &f.transport.port, &f.sent);
+    assert_int_equal(outq_hold_ack(&f.q, (ticket->closed = false, ticket), 77, PKT_PUBACK, 7, msg), 0);
+    outq_free(&f.q);
+    assert_int_equal(msg->refs, 1);
+    msg_unref(msg);
+    ticket_unref(ticket);
+}
+
 /* A QoS 2 PUBLISH that is repeated on the next connection waits for the same ticket; the end of the first
  * connection, perhaps later, must not take that away. */
 static void the_last_one_to_hold_a_ticket_is_told(void **unused)
@@ -233,7 +279,7 @@ static void what_is_held_goes_with_the_connection(void **unused)
     assert_int_equal(ticket->refs, 3);
     outq_free(&f.q);
     assert_int_equal(ticket->refs, 1);
-    assert_int_equal(outq_held(&f.q), 0);
+    assert_int_equal(f.q.held, 0);
     ticket_unref(ticket);
 }
 
@@ -603,6 +649,8 @@ int main(void)
         T(pubrels_keep_their_own_order),
         T(others_never_wait_behind_a_held_one),
         T(a_held_answer_names_its_connection),
+        T(nothing_comes_before_connack),
+        T(a_held_acknowledgement_knows_its_message),
         T(the_last_one_to_hold_a_ticket_is_told),
         T(large_answers_leave_whole),
         T(gives_memory_back),
