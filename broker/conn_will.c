@@ -15,6 +15,7 @@
  */
 #include "broker/conn.h"
 #include "broker/log.h"
+#include "broker/policy.h"
 #include "broker/router.h"
 
 bool conn_will_durable(const struct conn *conn)
@@ -100,7 +101,9 @@ void will_publish(struct broker *broker, const char *client_id, struct msg *will
 {
     /* The right to publish is asked for when it is used, not when CONNECT stored the will. */
     struct slice topic = msg_topic(will);
-    struct acl_answer answer = router_may_publish(broker, will->from, topic, will->qos, will->retain);
+    struct acl_answer answer = policy_knows(broker, will->from)
+                                   ? router_may_publish(broker, will->from, topic, will->qos, will->retain)
+                                   : (struct acl_answer){.reason = "its user is gone"};
     if (!answer.allowed) {
         router_denied(broker, DECIDED_PUBLISH, will->from, topic, will->qos, answer);
         log_write(LOG_T_NOTICE, "Denied the will of client %s on '%.*s'.", client_id, SLICE_ARG(topic));

@@ -82,7 +82,7 @@ bool policy_knows(const struct broker *broker, const struct principal *who)
 {
     const struct door *door = broker_door(broker, who);
     if (!door || by_certificate(door->config)) {
-        return true;
+        return !who || who->listener != LISTENER_GONE;
     }
     return who->user && door->passwords ? mark_of(door->passwords, slice_str(who->user)) != 0
                                         : door->config->security->allow_anonymous;

@@ -18,7 +18,7 @@ struct principal {
     char *user;              /* NULL: anonymous */
     char address[48];        /* numeric address, or "unix", "local" */
     uint16_t port;           /* the peer's port */
-    int listener;            /* number of the listener it came in by; -1: in-process peer */
+    int listener;            /* number of the listener it came in by; -1: in-process peer; or LISTENER_GONE */
     const char *tls_version; /* static text "TLSv1.2" or "TLSv1.3", NULL without TLS */
     char *cert_cn;           /* subject common name of the verified client certificate, or NULL */
     char *cert_subject;      /* the whole subject in RFC 2253 style, or NULL */
