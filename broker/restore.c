@@ -12,6 +12,7 @@
 #include "broker/policy.h"
 #include "broker/session_owed.h"
 #include "broker/stored.h"
+#include <inttypes.h>
 #include <stdlib.h>
 
 enum {
@@ -59,9 +60,9 @@ static void progress(struct restore *restore)
     if (now - restore->said >= PROGRESS_MS) {
         restore->said = now;
         log_write(LOG_T_INFO,
-                  "Reading the store: %llu sessions, %llu retained and %llu waiting messages so far.",
-                  (unsigned long long)restore->sessions_read, (unsigned long long)restore->retained,
-                  (unsigned long long)restore->deliveries);
+                  "Reading the store: %" PRIu64 " sessions, %" PRIu64 " retained and %" PRIu64
+                  " waiting messages so far.",
+                  restore->sessions_read, restore->retained, restore->deliveries);
     }
 }
 
@@ -324,13 +325,12 @@ void restore_finish(struct restore *restore)
 {
     look_at_owners(restore);
     publish_wills(restore);
-    log_write(
-        LOG_T_INFO,
-        "From the store: %llu sessions with %llu subscriptions and %llu waiting messages, %llu retained "
-        "messages, %llu wills. %llu sessions are discarded.",
-        (unsigned long long)restore->sessions_read, (unsigned long long)restore->subscriptions,
-        (unsigned long long)restore->deliveries, (unsigned long long)restore->retained,
-        (unsigned long long)restore->wills_read, (unsigned long long)restore->discarded);
+    log_write(LOG_T_INFO,
+              "From the store: %" PRIu64 " sessions (%" PRIu64 " of them are discarded) with %" PRIu64
+              " subscriptions and %" PRIu64 " waiting messages; %" PRIu64 " retained messages, %" PRIu64
+              " wills.",
+              restore->sessions_read, restore->discarded, restore->subscriptions, restore->deliveries,
+              restore->retained, restore->wills_read);
     restore_free(restore);
 }
 
