@@ -30,6 +30,98 @@ def load_program(name, folder):
     return os.path.join(folder, name)
 
 
+class Load:
+    """A load program that does one thing for each line it gets."""
+
+    def __init__(self, *command, nice=0):
+        def prefer():
+            try:
+                os.nice(nice)
+            except PermissionError:
+                pass
+        self.name = command[0]
+        self.process = subprocess.Popen([str(c) for c in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        preexec_fn=prefer)
+
+    def read(self):
+        answer = self.process.stdout.readline()
+        if not answer:
+            sys.exit(f"{self.name} ended with status {self.process.wait()}")
+        return answer.split()
+
+    def ask(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return self.read()
+
+    def stop(self):
+        self.process.stdin.close()
+        if self.process.wait() != 0:
+            sys.exit(f"{self.name} ended with status {self.process.returncode}")
+
+
+class Owed(Load):
+    """owed.c; it has connected all when this returns."""
+
+    def __init__(self, program, port, **options):
+        super().__init__(program, port, *(f"{name}={value}" for name, value in options.items()))
+        if self.read() != ["ready"]:
+            sys.exit("owed is not ready")
+
+    def play(self):
+        """Messages, seconds, latencies of acknowledgements in microseconds (median, 99th percentile, longest), deliveries."""
+        values = self.ask("go")
+        return [int(values[0]), float(values[1]), *map(int, values[2:])]
+
+
+class Disk:
+    """A file system whose writes can be counted: for root an ext4 in an image on a loop device, else just a folder."""
+
+    def __init__(self, folder, megabytes=2048):
+        self.path = os.path.join(folder, "disk")
+        os.mkdir(self.path)
+        self.device = self.number = None
+        if os.geteuid() != 0:
+            return
+        image = os.path.join(folder, "image")
+        with open(image, "wb") as f:
+            f.truncate(megabytes << 20)
+        made = subprocess.run(["losetup", "-f", "--show", image], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+        if made.returncode != 0:
+            return
+        self.device = made.stdout.strip()
+        subprocess.run(["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", self.device], check=True)
+        subprocess.run(["mount", "-o", "noatime", self.device, self.path], check=True)
+        self.number = subprocess.run(["mountpoint", "-d", self.path], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+    def counted(self):
+        """Bytes that the device was given to write, and flushes, after all that is in memory was written; (0, 0) without a device."""
+        subprocess.run(["sync", "-f", self.path], check=True)
+        if not self.number:
+            return 0, 0
+        with open(f"/sys/dev/block/{self.number}/stat", encoding="ascii") as f:
+            fields = [int(field) for field in f.read().split()]
+        return fields[6] * 512, fields[15] if len(fields) > 15 else 0
+
+    def empty(self):
+        for name in os.listdir(self.path):
+            if name != "lost+found":
+                os.unlink(os.path.join(self.path, name))
+
+    def close(self):
+        if self.device:
+            subprocess.run(["umount", self.path], check=True)
+            subprocess.run(["losetup", "-d", self.device], check=True)
+
+
+def instructions(broker_class, folder, play):
+    """What callgrind counts of a whole life: broker_class(command) makes the broker, play(broker) uses and stops it."""
+    log = os.path.join(folder, "callgrind.log")
+    play(broker_class(["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", f"--log-file={log}"]))
+    with open(log, encoding="utf-8", errors="replace") as f:
+        return int(re.search(r"Collected : (\d+)", f.read())[1])
+
+
 class Broker:
     """A broker with this configuration; `listener` lines without a port get a free one, in turn in .ports."""
 
@@ -39,7 +131,8 @@ class Broker:
         conf = os.path.join(folder, name + ".conf")
         with open(conf, "w", encoding="ascii") as f:
             f.write("user root\nlog_dest none\n" + re.sub(r"(?m)^listener$", self.listener, config))
-        self.process = subprocess.Popen([command, "-c", conf], stderr=subprocess.DEVNULL)
+        command = [command] if isinstance(command, str) else command
+        self.process = subprocess.Popen([*command, "-c", conf], stderr=subprocess.DEVNULL)
         self.pid = self.process.pid
         for port in self.ports:
             self.wait_for(port)
@@ -75,6 +168,11 @@ class Broker:
             with open(f"/proc/{self.pid}/task/{thread}/schedstat", encoding="ascii") as f:
                 seconds[int(thread) != self.pid] += int(f.read().split()[0]) / 1e9
         return seconds
+
+    def io(self, name):
+        """Bytes: write_bytes (to the block layer, in pages), wchar (what it asked to write)."""
+        with open(f"/proc/{self.pid}/io", encoding="ascii") as f:
+            return next(int(line.split()[1]) for line in f if line.startswith(name + ":"))
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))

@@ -85,16 +85,16 @@ static inline size_t put_connect(uint8_t packet[128], const char *client_id, con
     return (size_t)(p - packet);
 }
 
-/* Blocks until CONNACK 0 is there. */
-static inline int connect_client(int port, const char *client_id, const char *user, const char *password)
+/* Writes the CONNECT and blocks until CONNACK 0 is there. */
+static inline int connect_with(int port, const uint8_t *packet, size_t size)
 {
     struct sockaddr_in a = loopback(port, 0);
-    uint8_t packet[128], answer[4];
+    uint8_t answer[4];
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof a) < 0) {
         die("connect");
     }
-    write_all(fd, packet, put_connect(packet, client_id, user, password));
+    write_all(fd, packet, size);
     read_exactly(fd, answer, sizeof answer);
     if (answer[0] != 0x20 || answer[3] != 0) {
         fprintf(stderr, "refused with code %d\n", answer[3]);
@@ -103,19 +103,39 @@ static inline int connect_client(int port, const char *client_id, const char *us
     return fd;
 }
 
-/* Blocks until SUBACK is there. */
-static inline void subscribe(int fd, const char *topic)
+static inline int connect_client(int port, const char *client_id, const char *user, const char *password)
+{
+    uint8_t packet[128];
+    return connect_with(port, packet, put_connect(packet, client_id, user, password));
+}
+
+/* With CleanSession 0. */
+static inline int connect_kept(int port, const char *client_id)
+{
+    uint8_t packet[128];
+    size_t n = put_connect(packet, client_id, NULL, NULL);
+    packet[9] &= (uint8_t)~2U;
+    return connect_with(port, packet, n);
+}
+
+/* Blocks until SUBACK is there, which must be the next packet to come. */
+static inline void subscribe_at(int fd, const char *topic, uint8_t qos)
 {
     uint8_t packet[128] = {0x82, 0, 0, 1}, answer[5];
     uint8_t *p = put_text(packet + 4, topic);
-    *p++ = 0;
+    *p++ = qos;
     packet[1] = (uint8_t)(p - packet - 2);
     write_all(fd, packet, (size_t)(p - packet));
     read_exactly(fd, answer, sizeof answer);
-    if (answer[0] != 0x90 || answer[4] != 0) {
+    if (answer[0] != 0x90 || answer[4] != qos) {
         fprintf(stderr, "SUBSCRIBE was answered with code %d\n", answer[4]);
         exit(1);
     }
+}
+
+static inline void subscribe(int fd, const char *topic)
+{
+    subscribe_at(fd, topic, 0);
 }
 
 #endif

@@ -33,33 +33,6 @@ QUIET, SETTLE = 2, 12  # seconds of talk before the storm; until memory is looke
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 
 
-class Load:
-    """A load program that does one thing for each line it gets."""
-
-    def __init__(self, *command, nice=0):
-        def prefer():
-            try:
-                os.nice(nice)
-            except PermissionError:
-                pass
-        self.name = command[0]
-        self.process = subprocess.Popen([str(c) for c in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                        preexec_fn=prefer)
-
-    def ask(self, line):
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if not answer:
-            sys.exit(f"{self.name} ended with status {self.process.wait()}")
-        return answer.split()
-
-    def stop(self):
-        self.process.stdin.close()
-        if self.process.wait() != 0:
-            sys.exit(f"{self.name} ended with status {self.process.returncode}")
-
-
 # ---- password entries: (what stands behind "user:" in the file, the password)
 
 def entry(path, password):
@@ -136,8 +109,8 @@ def play(name, command, made, storms, args, folder):
         f.writelines(f"{user}:{made[0]}\n" for user in ["talk", *(f"u{i}" for i in range(args.clients))])
     broker = brokers.Broker(name, command, folder, CONFIG.format(passwd=passwd))
     port = broker.ports[0]
-    talk = Load(args.talk, port, TALKERS, MESSAGES_PER_SECOND, "talk", made[1], nice=-10)
-    load = Load(args.load, port, args.clients, made[1], int(args.one_address))
+    talk = brokers.Load(args.talk, port, TALKERS, MESSAGES_PER_SECOND, "talk", made[1], nice=-10)
+    load = brokers.Load(args.load, port, args.clients, made[1], int(args.one_address))
     for storm in storms:
         measure(storm, broker, load, talk, args.clients)
     load.stop()
