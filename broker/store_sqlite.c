@@ -212,7 +212,7 @@ static int look_at_pages(struct sqlite_store *store, off_t size, struct err *err
 static int open_all(struct sqlite_store *store, struct err *err)
 {
     struct stat st;
-    store->file = sqlite_file_take(store->path, err);
+    store->file = sqlite_file_take(store->path, store->sync, err);
     if (store->file < 0) {
         return -1;
     }

@@ -10,7 +10,9 @@
  * descriptor stays open until all connections are closed, because closing any descriptor of a file drops the
  * POSIX locks that this process has on it, SQLite's among them.
  */
+#include "broker/log.h"
 #include "broker/store_sqlite_parts.h"
+#include "broker/store_wal.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -135,6 +137,41 @@ static void sync_directory(const char *path)
     free(copy);
 }
 
+/* A torn tail is what a power cut leaves: nobody was told of it. Damage before the end is another thing:
+ * SQLite would drop all commits behind it without a word. When commits were not synced one by one, a power
+ * cut can leave that, too. */
+static int judge_wal(const char *path, enum storage_sync sync, struct err *err)
+{
+    struct wal_scan scan;
+    char text[200];
+    if (wal_scan(path, &scan, err)) {
+        return -1;
+    }
+    if (scan.state == WAL_DAMAGED && sync == STORAGE_SYNC_FULL) {
+        return err_set(
+            err,
+            "%s-wal: %s; it was left as it is: see `bramble store check`, put back a copy of both files, "
+            "or move both away to start empty (or start once with persistence_sync normal, to go on "
+            "without what is lost)",
+            err_path(path), wal_describe(&scan, text, sizeof text));
+    }
+    if (scan.state == WAL_DAMAGED || scan.state == WAL_TORN) {
+        log_write(LOG_T_WARNING, "%s-wal: %s", err_path(path), wal_describe(&scan, text, sizeof text));
+    }
+    return 0;
+}
+
+bool sqlite_file_in_use(const char *path)
+{
+    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = lock_at, .l_len = 1};
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool used = fd >= 0 && fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return used;
+}
+
 /* Puts the new file where none may be by now (or an empty one that we have locked). */
 static int put_in_place(const char *made, const char *path, bool replace, struct err *err)
 {
@@ -197,7 +234,7 @@ static int make_file(const char *path, bool replace, struct err *err)
     return rc ? -1 : fd;
 }
 
-int sqlite_file_take(const char *path, struct err *err)
+int sqlite_file_take(const char *path, enum storage_sync sync, struct err *err)
 {
     bool missing;
     int version = STORE_VERSION;
@@ -214,7 +251,7 @@ int sqlite_file_take(const char *path, struct err *err)
         close(fd);
         return made;
     }
-    if (judge(fd, path, &version, err) ||
+    if (judge(fd, path, &version, err) || judge_wal(path, sync, err) ||
         (version < STORE_VERSION && sqlite_schema_migrate(path, fd, version, err))) {
         close(fd);
         return -1;

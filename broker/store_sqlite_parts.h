@@ -26,8 +26,9 @@
 #include <sys/types.h>
 
 enum {
-    STORE_PAGE_SIZE = 4096,
-    STORE_VERSION = 1,                    /* user_version of the file */
+    STORE_PAGE_SIZE =
+        1024,          /* of a new file: the fewest bytes for each commit, see test/perf/store_layout.c */
+    STORE_VERSION = 1, /* user_version of the file */
     STORE_APPLICATION = 0x6272616d,       /* "bram", application_id of the file */
     STORE_WAL_BOUND = 4 * 1024 * 1024,    /* bytes of -wal from which on it is written back to the file */
     STORE_RESERVE = 100000,               /* numbers that are set aside at a time */
@@ -133,11 +134,13 @@ int sqlite_schema_migrate(const char *path, int lock, int version, struct err *e
 
 /* Opens it for the lock that keeps a second daemon out, and looks whether it is one of ours. The descriptor,
  * to be closed when every connection is closed (closing it drops SQLite's own locks), or -1. Makes the file
- * when there is none. */
-int sqlite_file_take(const char *path, struct err *err);
+ * when there is none. No connection of this process may be open: the -wal is looked at, too. */
+int sqlite_file_take(const char *path, enum storage_sync sync, struct err *err);
 /* The same for reading only, without a lock, and without making anything; *version of its schema, when not
  * NULL. */
 int sqlite_file_look(const char *path, int *version, struct err *err);
+/* Whether a broker has it. */
+bool sqlite_file_in_use(const char *path);
 
 /* ---- rows ---- */
 

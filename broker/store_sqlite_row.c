@@ -6,6 +6,7 @@
  * and over which table it is in. The key is no secret and must never change: this finds accidents, nobody who
  * can write to the file needs to be kept from it.
  */
+#include "broker/log.h"
 #include "broker/store_sqlite_parts.h"
 #include <endian.h>
 
@@ -176,13 +177,16 @@ void row_name(sqlite3_stmt *statement, enum store_table table, char *out, size_t
     const struct table_form *form = &store_tables[table];
     int at = snprintf(out, size, "table %s", form->name);
     for (int i = 0; i < form->keys && at >= 0 && (size_t)at < size; i++) {
-        struct slice text = row_slice(statement, i);
         if (sqlite3_column_type(statement, i) == SQLITE_INTEGER) {
             at += snprintf(out + at, size - (size_t)at, ", %s %lld", form->column[i],
                            (long long)sqlite3_column_int64(statement, i));
         } else {
-            at += snprintf(out + at, size - (size_t)at, ", %s \"%.*s\"", form->column[i],
-                           (int)(text.n < 200 ? text.n : 200), (const char *)text.p);
+            struct slice text = row_slice(statement, i);
+            bool cut = false;
+            char shown[200]; /* it may be anything: damaged, or what a stranger chose */
+            log_escape_json(shown, sizeof shown, text.p ? text.p : (const void *)"", text.n, &cut);
+            at += snprintf(out + at, size - (size_t)at, ", %s \"%s%s\"", form->column[i], shown,
+                           cut ? "..." : "");
         }
     }
 }

@@ -19,6 +19,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -947,14 +948,19 @@ static int teardown_shim(void **unused)
     return rc;
 }
 
-/* The files as they are, as if the process had died. */
-static void go_on_with_a_copy(void)
+/* The files as they are, as if the process had died: those are looked at from now on. */
+static void take_a_copy(void)
 {
     char command[512];
     snprintf(command, sizeof command, "mkdir %s/copy && cp %s %s-wal %s/copy", t.dir, t.path, t.path, t.dir);
     assert_int_equal(system(command), 0);
     close_store();
     snprintf(t.path, sizeof t.path, "%s/copy/bramble.db", t.dir);
+}
+
+static void go_on_with_a_copy(void)
+{
+    take_a_copy();
     start_store();
 }
 
@@ -1196,6 +1202,13 @@ static void an_older_version_is_brought_up_to_date_behind_a_copy(void **unused)
 
 /* ---- damage ---- */
 
+static int page_size(void)
+{
+    char header[4096];
+    read_file(t.path, header);
+    return (uint8_t)header[16] << 8 | (uint8_t)header[17];
+}
+
 static void a_row_that_has_changed_stops_the_start_and_is_named(void **unused)
 {
     static const char *const harms[][2] = {
@@ -1257,6 +1270,14 @@ static void a_missing_origin_stops_the_start(void **unused)
     assert_non_null(strstr(t.err.text, "table retained, topic \"r/1\""));
 }
 
+/* The head of the third one. */
+static void harm_a_page(void)
+{
+    int fd = open(t.path, O_WRONLY);
+    assert_int_equal(pwrite(fd, "\xff\xff\xff\xff\xff\xff\xff\xff", 8, 2 * page_size()), 8);
+    close(fd);
+}
+
 static void damaged_pages_stop_the_start(void **unused)
 {
     (void)unused;
@@ -1264,9 +1285,7 @@ static void damaged_pages_stop_the_start(void **unused)
     fill();
     commit();
     close_store();
-    int fd = open(t.path, O_WRONLY);
-    assert_int_equal(pwrite(fd, "\xff\xff\xff\xff\xff\xff\xff\xff", 8, 4096 * 3 + 3), 8);
-    close(fd);
+    harm_a_page();
     assert_false(open_store());
     assert_non_null(strstr(t.err.text, "damaged"));
     assert_non_null(strstr(t.err.text, "bramble store check"));
@@ -1393,6 +1412,192 @@ static void large_messages_are_fetched(void **unused)
     free(payload);
 }
 
+/* ---- the tools ---- */
+
+static char said[65536], complained[4096];
+
+/* What a tool says, and its status. */
+static int run_tool(int (*tool)(const char *path, FILE *out, FILE *err))
+{
+    FILE *out = fmemopen(said, sizeof said, "w"), *err = fmemopen(complained, sizeof complained, "w");
+    said[0] = complained[0] = 0;
+    int rc = tool(t.path, out, err);
+    fclose(out);
+    fclose(err);
+    return rc;
+}
+
+static void said_is(const char *words)
+{
+    if (!strstr(said, words)) {
+        fail_msg("\"%s\" is not in:\n%s\n%s", words, said, complained);
+    }
+}
+
+static void make_filled(void)
+{
+    start_store();
+    fill();
+    put(CHANGE_MARK, 2, 2);
+    put(CHANGE_DONE, 1, 3);
+    commit();
+    close_store();
+}
+
+static void check_says_that_a_store_is_whole_and_changes_nothing(void **unused)
+{
+    char wal[160];
+    (void)unused;
+    make_filled();
+    size_t n = read_file(t.path, before);
+    assert_int_equal(run_tool(storage_check), 0);
+    said_is("message      2 rows");
+    said_is("bramble.db: whole\n");
+    assert_int_equal(read_file(t.path, after), n);
+    assert_memory_equal(before, after, n);
+    snprintf(wal, sizeof wal, "%s-wal", t.path);
+    assert_int_equal(access(wal, F_OK), -1);
+}
+
+static void check_finds_what_is_damaged(void **unused)
+{
+    (void)unused;
+    make_filled();
+    sql("UPDATE message SET payload='x' WHERE number=3; UPDATE retained SET origin=99;"
+        "UPDATE session SET client_id='both';");
+    assert_int_equal(run_tool(storage_check), 1);
+    said_is("table message, number 3: its checksum is wrong");
+    said_is("table retained, topic \"r/1\": its checksum is wrong");
+    said_is("1 retained messages name an origin that is missing");
+    said_is("1 client ids have more than one session");
+    said_is("DAMAGED, 5 places");
+}
+
+static void check_remarks_what_the_next_start_puts_in_order(void **unused)
+{
+    (void)unused;
+    make_filled();
+    sql("DELETE FROM session WHERE number=2; DELETE FROM message WHERE number=4");
+    assert_int_equal(run_tool(storage_check), 0);
+    said_is("remark: 1 deliveries are to sessions that are gone");
+    said_is("remark: 1 subscriptions are of sessions that are gone");
+    said_is("remark: 1 marks are of sessions that are gone");
+    said_is("remark: 1 outgoing packet ids are of messages that are gone");
+    said_is("whole; what is remarked");
+    stored();
+    close_store();
+    assert_int_equal(run_tool(storage_check), 0);
+    assert_null(strstr(said, "remark"));
+}
+
+static void check_finds_damaged_pages(void **unused)
+{
+    (void)unused;
+    make_filled();
+    harm_a_page();
+    assert_int_equal(run_tool(storage_check), 1);
+    said_is("DAMAGED");
+}
+
+static void a_damaged_wal_is_refused_and_checked(void **unused)
+{
+    char wal[160];
+    (void)unused;
+    start_store();
+    for (uint64_t n = 2; n < 12; n++) {
+        put_session(n, "one");
+        commit();
+    }
+    take_a_copy();
+    snprintf(wal, sizeof wal, "%s-wal", t.path);
+    int fd = open(wal, O_RDWR);
+    char byte;
+    assert_int_equal(pread(fd, &byte, 1, 3000), 1);
+    byte = (char)~byte;
+    assert_int_equal(pwrite(fd, &byte, 1, 3000), 1);
+    close(fd);
+    assert_int_equal(run_tool(storage_check), 1);
+    said_is("bramble.db-wal: damaged at byte");
+    assert_false(open_store());
+    assert_non_null(strstr(t.err.text, "bramble.db-wal: damaged at byte"));
+    t.sync = STORAGE_SYNC_NORMAL; /* the way out: without what is behind it */
+    start_store();
+}
+
+static void dump_writes_everything(void **unused)
+{
+    (void)unused;
+    make_filled();
+    assert_int_equal(run_tool(storage_dump), 0);
+    said_is("{\"table\":\"session\",\"number\":1,\"client_id\":\"alone\",\"origin\":1,\"level\":4");
+    said_is(
+        "{\"table\":\"message\",\"number\":3,\"topic\":\"a/b\",\"payload\":\"one\",\"flags\":5,\"origin\":3,"
+        "\"owed\":[{\"session\":1,\"qos\":1},{\"session\":2,\"qos\":1,\"retain\":true,\"id\":300}]}\n");
+    said_is("{\"table\":\"out\",\"session\":2,\"id\":11,\"qos\":2,\"number\":4}\n");
+    sql("UPDATE will SET payload=x'00ff'");
+    assert_int_equal(run_tool(storage_dump), 1);
+    said_is("\"payload_hex\":\"00ff\"");
+    said_is(",\"damaged\":true}\n");
+}
+
+static void vacuum_gives_room_back(void **unused)
+{
+    struct stat full, empty;
+    (void)unused;
+    start_store();
+    put_session(1, "one");
+    for (uint64_t n = 2; n < 2000; n++) {
+        put_message(n, message("t", "x", 1, false, NULL), 1, 0);
+    }
+    commit();
+    for (uint64_t n = 2; n < 1990; n++) {
+        put(CHANGE_MESSAGE_GONE, 0, n);
+    }
+    commit();
+    close_store();
+    assert_int_equal(stat(t.path, &full), 0);
+    assert_int_equal(run_tool(storage_vacuum), 0);
+    assert_int_equal(stat(t.path, &empty), 0);
+    assert_true(empty.st_size < full.st_size);
+    assert_int_equal(run_tool(storage_check), 0);
+    sql("UPDATE session SET origin=0");
+    assert_int_equal(run_tool(storage_vacuum), 1);
+}
+
+static void tools_tell_what_is_not_a_store(void **unused)
+{
+    (void)unused;
+    assert_int_equal(run_tool(storage_check), 2);
+    assert_int_equal(run_tool(storage_dump), 2);
+    assert_int_equal(run_tool(storage_vacuum), 2);
+    assert_int_equal(access(t.path, F_OK), -1); /* nothing was made */
+    write_file("hello", 5);
+    assert_int_equal(run_tool(storage_check), 2);
+    assert_non_null(strstr(complained, "not a store of bramble"));
+}
+
+/* By a child: a descriptor of the file that is closed here would drop the locks of the store that is open. */
+static void tools_beside_a_daemon(void **unused)
+{
+    (void)unused;
+    int status;
+    start_store();
+    fill();
+    commit();
+    pid_t child = fork();
+    if (child == 0) {
+        int checked = run_tool(storage_check);
+        bool right =
+            checked == 0 && strstr(said, "in use by a running bramble") && strstr(said, "message      2");
+        right &= run_tool(storage_vacuum) == 2 && strstr(complained, "in use");
+        _exit(right ? 0 : 1);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    put_session(30, "more");
+    commit();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1440,6 +1645,16 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_fetch_fails_when_there_is_no_file_and_goes_on_when_there_is, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(large_messages_are_fetched, setup, teardown),
+        cmocka_unit_test_setup_teardown(check_says_that_a_store_is_whole_and_changes_nothing, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(check_finds_what_is_damaged, setup, teardown),
+        cmocka_unit_test_setup_teardown(check_remarks_what_the_next_start_puts_in_order, setup, teardown),
+        cmocka_unit_test_setup_teardown(check_finds_damaged_pages, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_damaged_wal_is_refused_and_checked, setup, teardown),
+        cmocka_unit_test_setup_teardown(dump_writes_everything, setup, teardown),
+        cmocka_unit_test_setup_teardown(vacuum_gives_room_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(tools_tell_what_is_not_a_store, setup, teardown),
+        cmocka_unit_test_setup_teardown(tools_beside_a_daemon, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
