@@ -444,6 +444,15 @@ static void tell_totals(const struct load *load)
     }
 }
 
+static void forget_all(struct load *load)
+{
+    while (load->known) {
+        struct known *known = load->known;
+        HASH_DEL(load->known, known);
+        free(known);
+    }
+}
+
 int storage_load(struct storage *storage, const struct storage_reader *reader, uint64_t *last,
                  void (*progress)(void *arg, const char *text), void *arg, struct err *err)
 {
@@ -453,13 +462,9 @@ int storage_load(struct storage *storage, const struct storage_reader *reader, u
                         .arg = arg,
                         .err = err,
                         .start = clock_ms()};
-    struct known *known, *next;
     load.next = load.start + PROGRESS_MS;
     int rc = read_tables(&load);
-    HASH_ITER(hh, load.known, known, next) {
-        HASH_DELETE(hh, load.known, known);
-        free(known);
-    }
+    forget_all(&load);
     if (rc == 0) {
         load.store->loaded = true;
         remove_orphans(&load);

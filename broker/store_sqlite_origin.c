@@ -28,9 +28,8 @@ static void forget(struct origins *origins, struct origin *origin)
 
 void origins_free(struct origins *origins)
 {
-    struct origin *origin, *next;
-    HASH_ITER(by_number, origins->by_number, origin, next) {
-        forget(origins, origin);
+    while (origins->by_number) {
+        forget(origins, origins->by_number);
     }
     origins->touched = NULL;
 }

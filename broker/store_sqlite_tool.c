@@ -47,7 +47,7 @@ static char *uri_of(const char *path, const char *parameters)
             *at++ = (char)c;
         }
     }
-    strcpy(at, parameters);
+    memcpy(at, parameters, strlen(parameters) + 1);
     return uri;
 }
 
