@@ -49,6 +49,14 @@ static uint64_t *number_at(const struct spill *spill, uint32_t i)
     return &spill->numbers[(spill->head + i) & (spill->cap - 1)];
 }
 
+static void numbers_free(const struct spill *spill)
+{
+    if (spill->numbers) {
+        mem_drop(spill->cap * sizeof *spill->numbers);
+        free(spill->numbers);
+    }
+}
+
 static bool numbers_resize(struct spill *spill, uint32_t cap)
 {
     uint64_t *numbers = malloc(cap * sizeof *numbers);
@@ -58,11 +66,8 @@ static bool numbers_resize(struct spill *spill, uint32_t cap)
     for (uint32_t i = 0; i < spill->count; i++) {
         numbers[i] = *number_at(spill, i);
     }
-    if (spill->cap > 0) {
-        mem_drop(spill->cap * sizeof *numbers);
-    }
     mem_hold(cap * sizeof *numbers);
-    free(spill->numbers);
+    numbers_free(spill);
     spill->numbers = numbers;
     spill->cap = cap;
     spill->head = 0;
@@ -125,10 +130,7 @@ static void pop_number(struct session *session)
 static void spill_free(struct session *session)
 {
     struct spill *spill = session->spill;
-    if (spill->cap > 0) {
-        mem_drop(spill->cap * sizeof *spill->numbers);
-    }
-    free(spill->numbers);
+    numbers_free(spill);
     ring_free(&spill->pending);
     free(spill);
     session->spill = NULL;
