@@ -5,7 +5,9 @@
 #ifndef BRAMBLE_TEST_FAKE_SESSION_H
 #define BRAMBLE_TEST_FAKE_SESSION_H
 
-#include "broker/session.h"
+#include "broker/mem.h"
+#include "broker/session_spill.h"
+#include "broker/store_parts.h"
 #include "broker/subs.h"
 #include "fake_peer.h"
 #include "fake_storage.h"
@@ -23,22 +25,41 @@ static struct {
     struct sessions sessions;
     struct session *session;
     struct fake_peer peer;
+    struct principal *who; /* of a durable one */
+    int64_t now;
+    uint64_t closed;    /* the last holder whose ticket was closed */
     struct msg *msg[3]; /* one of each QoS, ten payload bytes */
 } f;
 
-static inline void no_close(void *arg, uint64_t holder)
+/* The store's clock. */
+static inline int64_t session_clock(void)
+{
+    return f.now;
+}
+
+static inline void note_closed(void *arg, uint64_t holder)
 {
     (void)arg;
-    (void)holder;
+    f.closed = holder;
+}
+
+static inline void note_stored(void *arg, struct owing *owing, uint64_t number)
+{
+    (void)arg;
+    sessions_stored(&f.sessions, owing, number);
 }
 
 static inline void begin(struct storage *storage, bool clean)
 {
     f.subs = subs_new();
-    f.store = store_new(storage, no_close, NULL);
+    f.store = store_new(storage, &(struct store_events){.closed = note_closed, .stored = note_stored});
+    f.store->clock = session_clock;
+    f.who = storage ? principal_new() : NULL; /* a session of nobody is not stored */
+    f.now = 1000;
+    f.closed = 0;
     sessions_init(&f.sessions, f.subs, f.store, &(struct session_limits){.max_inflight = 20});
     fake_peer_init(&f.peer);
-    f.session = session_new(&f.sessions, "pump", NULL, clean);
+    f.session = session_new(&f.sessions, "pump", f.who, clean);
     for (uint8_t qos = 0; qos < 3; qos++) {
         f.msg[qos] = msg_new(slice_str("t"), slice_str("0123456789"), qos, false, NULL);
     }
@@ -67,6 +88,7 @@ static inline int teardown(void **unused)
     (void)unused;
     sessions_free(&f.sessions);
     store_free(f.store);
+    principal_unref(f.who);
     subs_free(f.subs);
     fake_storage_free(&f.storage);
     int kept = 0;
@@ -74,7 +96,7 @@ static inline int teardown(void **unused)
         kept += f.msg[qos]->refs != 1;
         msg_unref(f.msg[qos]);
     }
-    return kept ? -1 : 0;
+    return kept || msg_bytes() != 0 || mem_held() != 0 ? -1 : 0;
 }
 
 static inline enum offer offer(struct msg *msg, uint8_t sub_qos)

@@ -5,11 +5,16 @@
 #include "broker/router.h"
 #include "fake_broker.h"
 
-static struct session *reader(const char *id, const char *filter, uint8_t qos)
+static struct session *reader_of(struct principal *who, const char *id, const char *filter, uint8_t qos)
 {
-    struct session *session = session_new(&rig.broker.sessions, id, NULL, false);
+    struct session *session = session_new(&rig.broker.sessions, id, who, false);
     assert_int_equal(subs_add(rig.broker.subs, session, slice_str(filter), qos), 1);
     return session;
+}
+
+static struct session *reader(const char *id, const char *filter, uint8_t qos)
+{
+    return reader_of(NULL, id, filter, qos);
 }
 
 static struct msg *message(const char *topic, const char *payload, uint8_t qos, bool retain)
@@ -176,36 +181,76 @@ static void takes_note_of_pressure(void **unused)
     assert_true(rig.broker.pressure);
 }
 
+/* What clients publish, and what is owed to clients, is stored. */
 static void a_ticket_is_closed_by_what_it_is_made_of(void **unused)
 {
     (void)unused;
-    reader("a", "t", 1);
-    reader("b", "t", 2);
-    reader("c", "t", 0);
-    struct msg *msg = message("t", "x", 1, true);
+    struct principal *who = principal_new();
+    reader_of(who, "a", "t", 1);
+    reader_of(who, "b", "t", 2);
+    reader_of(who, "c", "t", 0);
+    reader("d", "t", 1); /* nobody's */
+    struct msg *msg = msg_new(slice_str("t"), slice_str("x"), 1, true, who);
     struct ticket *ticket = store_begin(rig.broker.store);
     router_publish(&rig.broker, msg, ticket);
     store_seal(rig.broker.store, ticket);
-    assert_int_equal(ticket->deliveries, 2);
+    assert_int_equal(ticket->open, 2);
     assert_int_equal(ticket->parts, 1);
     broker_before_sleep(&rig.broker);
-    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_DELIVERY), 2);
+    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_MESSAGE), 1); /* one row, for both */
+    assert_int_equal(fake_storage_change(&rig.storage, CHANGE_MESSAGE, 0)->count, 2);
     assert_int_equal(fake_storage_has(&rig.storage, CHANGE_RETAINED), 1);
     assert_false(ticket_closed(ticket));
     commit();
     assert_true(ticket_closed(ticket));
     ticket_unref(ticket);
     msg_unref(msg);
+    principal_unref(who);
+}
+
+/* Who publishes at QoS 0 waits for nothing, and that it is retained is written some time. */
+static void retained_at_qos_0_is_lazy(void **unused)
+{
+    (void)unused;
+    rig.config.persistence_lazy_delay = 5000;
+    limits_changed();
+    struct principal *who = principal_new();
+    struct msg *msg = msg_new(slice_str("t"), slice_str("x"), 0, true, who);
+    struct ticket *ticket = store_begin(rig.broker.store);
+    router_publish(&rig.broker, msg, ticket);
+    store_seal(rig.broker.store, ticket);
+    assert_true(ticket_closed(ticket));
+    broker_before_sleep(&rig.broker);
+    assert_null(rig.storage.batch);
+    store_submit(rig.broker.store, true);
+    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_RETAINED), 1);
+    commit();
+    ticket_unref(ticket);
+    msg_unref(msg);
+    principal_unref(who);
+}
+
+/* $SYS: nothing of it is stored. */
+static void what_the_broker_says_itself_is_not_retained_for_ever(void **unused)
+{
+    (void)unused;
+    publish("t", "x", 1, true);
+    assert_true(store_idle(rig.broker.store));
 }
 
 static void publishing_now_waits_for_nothing(void **unused)
 {
     (void)unused;
-    reader("a", "t", 1);
-    publish("t", "x", 1, true);
+    struct principal *who = principal_new();
+    reader_of(who, "a", "t", 1);
+    struct msg *msg = msg_new(slice_str("t"), slice_str("x"), 1, true, who);
+    router_publish_now(&rig.broker, msg);
     broker_before_sleep(&rig.broker);
-    assert_int_equal(rig.storage.count, 2);
+    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_MESSAGE), 1);
+    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_RETAINED), 1);
     commit();
+    msg_unref(msg);
+    principal_unref(who);
 }
 
 int main(void)
@@ -220,6 +265,8 @@ int main(void)
         T(asks_again_when_rights_change),
         T(takes_note_of_pressure),
         D(a_ticket_is_closed_by_what_it_is_made_of),
+        D(retained_at_qos_0_is_lazy),
+        D(what_the_broker_says_itself_is_not_retained_for_ever),
         D(publishing_now_waits_for_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
