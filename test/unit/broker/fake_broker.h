@@ -212,7 +212,7 @@ static inline bool one_turn(void)
         }
     }
     turn();
-    return busy;
+    return busy || rig.broker.loop->first;
 }
 
 /* Turns until nothing is left to do. */
