@@ -841,6 +841,12 @@ static void a_kept_sessions_suback_waits_for_its_commit(void **unused)
     EXPECT(kept, "\xD0\0");
     assert_int_equal(fake_storage_has(&rig.storage, CHANGE_SUBSCRIBE), 1);
     assert_int_equal(fake_storage_has(&rig.storage, CHANGE_UNSUBSCRIBE), 1);
+    assert_int_equal(under_way(CHANGE_SUBSCRIBE)->session, kept->conn->session->number);
+    assert_int_equal(under_way(CHANGE_SUBSCRIBE)->qos, 1);
+    assert_true(under_way(CHANGE_SUBSCRIBE)->owing);
+    assert_int_equal(under_way(CHANGE_SUBSCRIBE)->count, 1);
+    assert_memory_equal(under_way(CHANGE_SUBSCRIBE)->text, "a", 1);
+    assert_memory_equal(under_way(CHANGE_UNSUBSCRIBE)->text, "a", 1);
     commit();
     settle();
     EXPECT(kept, "\x90\x03\0\1\1\xB0\x02\0\2");
@@ -861,6 +867,118 @@ static void retained_messages_wait_for_a_held_suback(void **unused)
     commit();
     settle();
     EXPECT(kept, "\x90\x03\0\1\1\x31\x04\0\1ar");
+}
+
+/* A repeated UNSUBSCRIBE changes nothing, but that the first one did is not stored yet. */
+static void an_unsuback_waits_whatever_it_changes(void **unused)
+{
+    (void)unused;
+    struct client *kept = client_up("kept", false);
+    subscribe(kept, "a", 1);
+    SEND(kept, "\xA2\x05\0\2\0\1a\xA2\x05\0\3\0\1a");
+    settle();
+    EXPECT(kept, "");
+    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_UNSUBSCRIBE), 1);
+    commit_all();
+    EXPECT(kept, "\xB0\x02\0\2\xB0\x02\0\3");
+}
+
+static const struct change *told(void)
+{
+    store_submit(rig.broker.store, true);
+    return under_way(CHANGE_SUBSCRIBE);
+}
+
+/* That its retained messages are not owed any more is stored when the client has them: after a crash before
+ * they come once more, and never not at all. */
+static void a_subscription_owes_until_the_client_has_what_it_brought(void **unused)
+{
+    (void)unused;
+    rig.config.persistence_commit_delay = 3600000; /* the client will acknowledge in time */
+    limits_changed();
+    retain("a", 1, 1);
+    retain("b", 1, 1);
+    struct client *kept = client_up("kept", false);
+    SEND(kept, "\x82\x0A\0\1\0\1a\1\0\1b\1");
+    commit_all();
+    EXPECT(kept, "\x90\x04\0\1\1\1\x33\x06\0\1a\0\1r\x33\x06\0\1b\0\2r");
+    SEND(kept, "\x40\2\0\1\xC0\0");
+    settle();
+    assert_non_null(kept->conn->session->handed);
+    SEND(kept, "\x40\2\0\2\xC0\0");
+    settle();
+    assert_null(kept->conn->session->handed);
+    assert_false(told()->owing);
+    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_SUBSCRIBE), 2);
+    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_MESSAGE), 0); /* nothing more was written for it */
+    commit_all();
+}
+
+/* ...or when what it has not acknowledged goes into the same batch. */
+static void what_a_client_leaves_behind_is_stored_with_that(void **unused)
+{
+    (void)unused;
+    rig.config.persistence_commit_delay = 3600000;
+    limits_changed();
+    retain("a", 1, 1);
+    struct client *kept = client_up("kept", false);
+    SEND(kept, "\x82\6\0\1\0\1a\1");
+    commit_all();
+    EXPECT(kept, "\x90\3\0\1\1\x33\6\0\1a\0\1r");
+    client_drop(kept);
+    assert_false(told()->owing);
+    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_MESSAGE), 1);
+    commit_all();
+}
+
+/* Its client goes before they were looked for. */
+static void a_subscription_that_has_brought_nothing_owes_on(void **unused)
+{
+    (void)unused;
+    retain("a", 1, 1);
+    struct client *kept = client_up("kept", false);
+    SEND(kept, "\x82\6\0\1\0\1a\1");
+    settle();
+    client_drop(kept);
+    commit_all();
+    assert_null(told());
+    commit_lazy();
+    kept = client_open();
+    send_connect(kept, "kept", false);
+    settle();
+    EXPECT(kept, "\x20\2\1\0\x33\6\0\1a\0\1r");
+    SEND(kept, "\x40\2\0\1\xA2\5\0\1\0\1a\xC0\0");
+    commit_all();
+    EXPECT(kept, "\xD0\0\xB0\2\0\1");
+    assert_null(told()); /* it is not there any more */
+    commit_lazy();
+}
+
+/* A great many are told of in several turns. */
+static void many_filters_that_owe_nothing_more_take_several_turns(void **unused)
+{
+    enum { FILTERS = 1200 };
+    (void)unused;
+    struct client *kept = client_up("kept", false);
+    uint8_t *p = malloc(FILTERS * 7 + 8);
+    size_t n = packet_put_header(p, 0x82, 2 + FILTERS * 7);
+    p[n++] = 0;
+    p[n++] = 1;
+    for (int i = 0; i < FILTERS; i++) {
+        n += (size_t)snprintf((char *)p + n + 2, 5, "%04d", i) + 2;
+        p[n - 6] = 0;
+        p[n - 5] = 4;
+        p[n++] = 1;
+    }
+    client_send(kept, p, n);
+    free(p);
+    commit_all();
+    assert_int_equal(kept->t.out_size, FILTERS + 5);
+    kept->t.out_size = 0;
+    assert_null(kept->conn->session->handed);
+    assert_false(told()->owing);
+    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_SUBSCRIBE), FILTERS);
+    commit_all();
 }
 
 int main(void)
@@ -902,6 +1020,15 @@ int main(void)
         T(a_filter_may_get_too_long_with_its_mount),
         cmocka_unit_test_setup_teardown(a_kept_sessions_suback_waits_for_its_commit, setup_durable, teardown),
         cmocka_unit_test_setup_teardown(retained_messages_wait_for_a_held_suback, setup_durable, teardown),
+        cmocka_unit_test_setup_teardown(an_unsuback_waits_whatever_it_changes, setup_durable, teardown),
+        cmocka_unit_test_setup_teardown(a_subscription_owes_until_the_client_has_what_it_brought,
+                                        setup_durable, teardown),
+        cmocka_unit_test_setup_teardown(what_a_client_leaves_behind_is_stored_with_that, setup_durable,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_subscription_that_has_brought_nothing_owes_on, setup_durable,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(many_filters_that_owe_nothing_more_take_several_turns, setup_durable,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

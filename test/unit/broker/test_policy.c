@@ -20,6 +20,14 @@ static int policy_setup(void **unused)
     return result;
 }
 
+static int policy_setup_durable(void **unused)
+{
+    int result = setup_durable(unused);
+    listen_to_decisions();
+    use_acl("topic readwrite #\n");
+    return result;
+}
+
 /* A reload, up to the end of its turn of the loop. NULL: without an acl_file. */
 static void new_rules(const char *text)
 {
@@ -464,9 +472,71 @@ static void another_way_in(void **unused)
     assert_false(coming->t.closed);
 }
 
+/* ---- durable ---- */
+
+/* A right that has ended must not come back with the next start. */
+static void what_becomes_of_subscriptions_is_stored(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", false), *clean = client_up("clean", true);
+    subscribe(c, "a", 2);
+    subscribe(c, "b", 2);
+    subscribe(c, "c", 0);
+    subscribe(clean, "a", 2);
+    commit_lazy();
+    new_rules("qos 1\ntopic readwrite #\ntopic deny b\n");
+    rig.config.acl_refuse_unreadable = true;
+    settle();
+    store_submit(rig.broker.store, true);
+    const struct change *lower = under_way(CHANGE_SUBSCRIBE), *ended = under_way(CHANGE_UNSUBSCRIBE);
+    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_SUBSCRIBE), 2);
+    assert_int_equal(lower->qos, 1);
+    assert_false(lower->owing);
+    assert_int_equal(lower->session, c->conn->session->number);
+    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_UNSUBSCRIBE), 1);
+    assert_memory_equal(ended->text, "b", 1);
+    assert_int_equal(ended->session, c->conn->session->number);
+    commit_lazy();
+}
+
+/* One whose retained messages are still to come is stored when they have. */
+static void a_subscription_that_owes_is_stored_lower_afterwards(void **unused)
+{
+    (void)unused;
+    rig.config.max_queued_messages = rig.config.max_inflight_messages = 1;
+    limits_changed();
+    for (int i = 0; i < 3; i++) {
+        char topic[] = "a";
+        topic[0] = (char)('a' + i);
+        struct msg *msg = msg_new(slice_str(topic), slice_str("x"), 1, true, NULL);
+        router_publish_now(&rig.broker, msg);
+        msg_unref(msg);
+    }
+    struct client *c = client_up("c", false);
+    SEND(c, "\x82\x0e\0\1\0\1a\1\0\1b\1\0\1c\1");
+    commit_all();
+    assert_non_null(c->conn->session->owed);
+    commit_lazy();
+    new_rules("qos 0\ntopic readwrite #\n");
+    settle();
+    store_submit(rig.broker.store, true);
+    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_SUBSCRIBE), 0);
+    commit_lazy();
+    SEND(c, "\x40\2\0\1\xC0\0");
+    settle();
+    SEND(c, "\x40\2\0\2\xC0\0");
+    settle();
+    store_submit(rig.broker.store, true);
+    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_SUBSCRIBE), 3);
+    assert_int_equal(under_way(CHANGE_SUBSCRIBE)->qos, 0);
+    assert_false(under_way(CHANGE_SUBSCRIBE)->owing);
+    commit_lazy();
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, policy_setup, teardown)
+#define D(name) cmocka_unit_test_setup_teardown(name, policy_setup_durable, teardown)
     const struct CMUnitTest tests[] = {
         T(the_work_of_a_turn_is_bounded),
         T(who_is_known),
@@ -488,6 +558,8 @@ int main(void)
         T(inbound_quality_2_just_ends),
         T(a_will_meets_the_rules_of_the_day),
         T(retained_messages_meet_the_rights_of_their_source),
+        D(what_becomes_of_subscriptions_is_stored),
+        D(a_subscription_that_owes_is_stored_lower_afterwards),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
