@@ -158,8 +158,7 @@ static void accept_client(struct conn *conn)
         login_refuse(conn, CONNACK_UNAVAILABLE, "out of memory for its session");
         return;
     }
-    struct ticket *ticket =
-        unstored || conn_will_urgent(conn) ? store_begin(conn->broker->store) : NULL;
+    struct ticket *ticket = unstored || conn_will_urgent(conn) ? store_begin(conn->broker->store) : NULL;
     conn->state = CONN_UP;
     if (greet(conn, present && conn->level >= 4, ticket)) {
         begin(conn, session, ticket);

@@ -200,7 +200,7 @@ static inline void check_conn_settled(const struct conn *conn)
         return;
     }
     CHECK(conn->state != CONN_CLOSING && !conn->out.rest);
-    CHECK(conn->out.count == 0 || outq_held(&conn->out) > 0);
+    CHECK(conn->out.count == 0 || conn->out.held > 0);
     check_output_settled(conn->session);
 }
 
@@ -211,7 +211,7 @@ static inline void check_settled(void)
     for (uint32_t i = 0; i < b->conn_slots; i++) {
         if (b->conns[i]) {
             check_conn_settled(b->conns[i]);
-            bool waits = outq_held(&b->conns[i]->out) > 0;
+            bool waits = b->conns[i]->out.held > 0;
             CHECK(!waits || rig.storage.batch); /* nobody waits for a batch that was never handed over */
         }
     }
