@@ -44,7 +44,7 @@ static bool many_held(const struct conn *conn)
 
 static void hold(struct conn *conn, enum conn_hold why)
 {
-    conn->hold = why;
+    conn->hold = (uint8_t)why;
     conn->input_rests = true;
     conn->broker->counters.publishers_held++;
     if (!conn->broken) {

@@ -78,13 +78,14 @@ int outq_hold(struct outq *q, struct ticket *ticket, enum outq_order order, uint
         q->cap = cap;
     }
     struct answer a = {.size = (uint32_t)n, .order = (uint8_t)order};
+    uint8_t *to = a.small;
     if (n > sizeof a.small) {
-        a.big = malloc(n);
-        if (!a.big) {
+        to = a.big = malloc(n);
+        if (!to) {
             return -1;
         }
     }
-    memcpy(is_big(&a) ? a.big : a.small, bytes, n);
+    memcpy(to, bytes, n);
     if (!ticket_closed(ticket)) {
         ticket->holder = holder;
         a.ticket = ticket_ref(ticket);
