@@ -399,7 +399,9 @@ static inline void fake_storage_submit(struct storage *port, const struct batch 
     fake->batch = batch;
     fake->count = batch->count;
     fake->copy = malloc(batch->count * sizeof *fake->copy + 1);
-    memcpy(fake->copy, batch->changes, batch->count * sizeof *fake->copy);
+    if (batch->count > 0) {
+        memcpy(fake->copy, batch->changes, batch->count * sizeof *fake->copy);
+    }
     fake->batches++;
     for (size_t i = 0; batch->removals && i < batch->count; i++) {
         uint8_t kind = batch->changes[i].kind;
@@ -437,8 +439,9 @@ static inline bool fake_storage_answer(struct fake_storage *fake, enum storage_e
     if (!fake->batch) {
         return false;
     }
-    bool same = fake->batch->count == fake->count &&
-                memcmp(fake->batch->changes, fake->copy, fake->count * sizeof *fake->copy) == 0;
+    bool same =
+        fake->batch->count == fake->count &&
+        (fake->count == 0 || memcmp(fake->batch->changes, fake->copy, fake->count * sizeof *fake->copy) == 0);
     uint64_t number = fake->batch->number;
     if (!why) {
         disk_write(fake);
