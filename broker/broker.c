@@ -154,7 +154,7 @@ static void end_conn(void *arg, struct conn *conn)
     conn_fail(conn, "the broker stops");
 }
 
-void broker_free(struct broker *broker)
+void broker_stop(struct broker *broker)
 {
     if (broker->conns) {
         conn_each(broker, end_conn, NULL);
@@ -165,6 +165,11 @@ void broker_free(struct broker *broker)
         peer_list_flush(&broker->resume);
         peer_list_flush(&broker->flush);
     }
+}
+
+void broker_free(struct broker *broker)
+{
+    broker_stop(broker);
     timer_stop(broker->loop, &broker->trim_timer);
     timer_stop(broker->loop, &broker->store_timer);
     if (broker->subs && broker->store) {

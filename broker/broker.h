@@ -103,7 +103,10 @@ struct broker {
 /* Makes the domain (subscriptions, sessions, retained messages, store, buffers) for a configuration that
  * outlives it or is exchanged by broker_use_config(). storage may be NULL. 0, or -1 without memory. */
 int broker_init(struct broker *broker, struct loop *loop, struct config *config, struct storage *storage);
-/* Ends all connections and frees everything made by broker_init. */
+/* Ends all connections: what they were to leave behind (wills, messages of kept sessions) is with the store.
+ */
+void broker_stop(struct broker *broker);
+/* The same, and frees everything made by broker_init. */
 void broker_free(struct broker *broker);
 
 /* The limits of sessions from the configuration. */

@@ -197,8 +197,6 @@ static int open_address(struct listeners *all, int door, const struct config_lis
             return 1;
         }
         fail(err, c, name, "bind", errno);
-    } else if (listen(fd, BACKLOG) < 0) {
-        fail(err, c, name, "listen on", errno);
     } else if (add_listener(all, door, fd, name, NULL) < 0) {
         err_set(err, "Error: out of memory for a listener");
     } else {
@@ -298,6 +296,17 @@ struct listeners *listeners_open(struct broker *broker, struct err *err)
         }
     }
     return all;
+}
+
+/* Unix sockets do since they are there: one that does not would be taken for a crashed broker's. */
+int listeners_listen(struct listeners *listeners, struct err *err)
+{
+    for (struct listener *l = listeners->first; l; l = l->next) {
+        if (!l->unlink && listen(l->fd, BACKLOG) < 0) {
+            return fail(err, &listeners->broker->config->listeners[l->door], l->name, "listen on", errno);
+        }
+    }
+    return 0;
 }
 
 static void say_open(const struct listeners *all)

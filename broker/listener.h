@@ -16,9 +16,13 @@ struct listeners;
  * memory. */
 typedef struct transport *listener_stack(void *arg, int door, struct transport *below);
 
-/* Opens all sockets of broker->config, in order; nothing is accepted before listeners_start(). NULL with err,
- * which names the directive's file:line, the address, and what to do when it is in use. */
+/* Opens all sockets of broker->config, in order, which may take root's rights; of the broker nothing but loop
+ * and config needs to be there. NULL with err, which names the directive's file:line, the address, and what
+ * to do when it is in use. */
 struct listeners *listeners_open(struct broker *broker, struct err *err);
+/* Clients can connect from now on (before, they are refused by the kernel), but nothing is accepted before
+ * listeners_start(). 0, or -1 with err. */
+int listeners_listen(struct listeners *listeners, struct err *err);
 /* Accepts from now on. */
 void listeners_start(struct listeners *listeners, listener_stack *stack, void *arg);
 /* New connections wait in the kernel, and CONNECT packets in their connections, until

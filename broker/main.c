@@ -1,9 +1,9 @@
 /*
  * main.c - the daemon's life, and the sub-commands.
  *
- *   arguments -> configuration -> background -> files and sockets (still as root) -> user -> log thread ->
- * workers
- *     -> ready -> loop ... SIGHUP: reload ... SIGTERM -> accept no more -> end connections -> exit 0
+ *   arguments -> configuration -> background -> files and sockets (still as root) -> user -> log thread
+ *     -> store -> workers -> what was stored -> listening -> ready -> loop ... SIGHUP: reload ... SIGTERM
+ *     -> accept no more -> what is held -> end connections (wills) -> what that leaves to the store -> exit 0
  *
  * What is read is read by then: the loop thread opens no file any more. A reload is read by a thread of its
  * own (struct reload) and swapped in on the loop.
@@ -17,6 +17,7 @@
 #include "broker/service.h"
 #include "broker/setup.h"
 #include "broker/spare.h"
+#include "broker/stable.h"
 #include "broker/sys.h"
 #include "broker/tool_acl.h"
 #include "broker/wire.h"
@@ -37,6 +38,7 @@ struct daemon {
     struct config_args args;
     struct config *config;
     struct loop *loop;
+    struct stable *stable; /* NULL: nothing is durable */
     struct broker broker;
     struct wire *wire;
     struct wiring *first_wiring; /* until wire_use() */
@@ -47,6 +49,7 @@ struct daemon {
     struct reload *reload; /* the one under way */
     bool reload_again;
     bool domain;  /* broker_init() was done */
+    bool runs;    /* the loop has been running */
     bool closing; /* a reload that ends now is thrown away */
     int ready_fd, notify_fd;
     struct spare spare; /* descriptors for what a reload opens while clients use all others */
@@ -291,11 +294,11 @@ static int drop_privileges(const char *user, struct err *err)
 static int open_all(struct daemon *d, struct err *err)
 {
     d->loop = loop_new();
-    if (!d->loop || broker_init(&d->broker, d->loop, d->config, NULL) < 0) {
+    if (!d->loop) {
         err_set(err, "Error: out of memory, or the kernel gives no event queue: %s", strerror(errno));
         return EXIT_FAILURE;
     }
-    d->domain = true;
+    d->broker = (struct broker){.loop = d->loop, .config = d->config}; /* the rest waits for the store */
     if (service_notify_socket(&d->notify_fd, err) < 0) {
         return EXIT_FAILURE;
     }
@@ -318,6 +321,40 @@ static int open_all(struct daemon *d, struct err *err)
     return 0;
 }
 
+static int start_domain(struct daemon *d, struct err *err)
+{
+    if (stable_open(&d->stable, d->config, loop_mailbox(d->loop), err) < 0) {
+        return EXIT_CONFIG;
+    }
+    if (broker_init(&d->broker, d->loop, d->config, stable_storage(d->stable)) < 0) {
+        err_set(err, "Error: out of memory");
+        return EXIT_FAILURE;
+    }
+    d->domain = true;
+    return 0;
+}
+
+/* The rights must be there before what was stored comes back, and that before anybody can ask for it. */
+static int start_work(struct daemon *d, struct err *err)
+{
+    d->wire = wire_new(&d->broker, err);
+    if (!d->wire) {
+        return EXIT_FAILURE;
+    }
+    wire_use(d->wire, d->first_wiring, d->config);
+    d->first_wiring = NULL;
+    if (stable_load(d->stable, &d->broker, d->notify_fd, err) < 0) {
+        return EXIT_CONFIG;
+    }
+    d->sys = sys_new(&d->broker, stable_storage(d->stable));
+    d->accesslog = accesslog_new(&d->broker);
+    if (!d->sys || !d->accesslog) {
+        err_set(err, "Error: out of memory");
+        return EXIT_FAILURE;
+    }
+    return stable_start(d->stable, err) < 0 || listeners_listen(d->listeners, err) < 0 ? EXIT_FAILURE : 0;
+}
+
 static int start_all(struct daemon *d, struct err *err)
 {
     struct log_options options = log_options(d->config);
@@ -331,19 +368,8 @@ static int start_all(struct daemon *d, struct err *err)
     log_write(LOG_T_INFO, d->config->path ? "Config loaded from %s." : "Using default config.",
               d->config->path);
     raise_limits(d->config);
-    d->wire = wire_new(&d->broker, err);
-    if (!d->wire) {
-        return EXIT_FAILURE;
-    }
-    wire_use(d->wire, d->first_wiring, d->config);
-    d->first_wiring = NULL;
-    d->sys = sys_new(&d->broker);
-    d->accesslog = accesslog_new(&d->broker);
-    if (!d->sys || !d->accesslog) {
-        err_set(err, "Error: out of memory");
-        return EXIT_FAILURE;
-    }
-    return 0;
+    int status = start_domain(d, err);
+    return status ? status : start_work(d, err);
 }
 
 static int watch_signals(struct daemon *d, struct err *err)
@@ -375,6 +401,7 @@ static void run(struct daemon *d)
     }
     spare_take(&d->spare);
     service_notify_ready(d->notify_fd, NULL);
+    d->runs = true;
     loop_run(d->loop);
 }
 
@@ -390,15 +417,19 @@ static void close_all(struct daemon *d, int status)
     }
     listeners_close(d->listeners);
     if (d->domain) {
-        broker_before_sleep(&d->broker); /* what is queued goes out, as far as the sockets take it */
-        if (d->wire) {
+        if (d->runs) {
+            broker_before_sleep(&d->broker); /* what is queued goes out, as far as the sockets take it */
             timer_stop(d->loop, &d->watchdog);
         }
+        stable_drain(d->stable, &d->broker);
         sys_stop(d->sys);
         accesslog_stop(d->accesslog);
+        broker_stop(&d->broker);
+        stable_stop(d->stable, &d->broker);
         broker_free(&d->broker);
         accesslog_free(d->accesslog);
     }
+    stable_close(d->stable);
     bool checking = !hasher_stop(d->broker.hasher, LAST_CHECK_MS);
     if (!checking) {
         wire_free(d->wire);

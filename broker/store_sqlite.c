@@ -271,6 +271,12 @@ static void end_threads(struct sqlite_store *store)
     if (store->reader_runs) {
         pthread_join(store->reader_thread, NULL);
     }
+    store->writer_runs = store->reader_runs = false;
+}
+
+void storage_stop(struct storage *storage)
+{
+    end_threads((struct sqlite_store *)storage);
 }
 
 /* The result is the mailbox's when it was posted and not told yet. */

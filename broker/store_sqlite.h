@@ -2,8 +2,8 @@
  * store_sqlite.h - stable storage in one SQLite file (WAL, one writer thread, one reader thread).
  *
  * storage_open(), storage_load() and storage_start() are called once each, in this order, before the loop
- * runs; storage_close() after it has ended. In between everything goes through the port (storage.h): answers
- * come by the mailbox.
+ * runs; storage_stop() and storage_close() after it has ended. In between everything goes through the port
+ * (storage.h): answers come by the mailbox.
  */
 #ifndef BRAMBLE_STORE_SQLITE_H
 #define BRAMBLE_STORE_SQLITE_H
@@ -38,7 +38,10 @@ int storage_load(struct storage *storage, const struct storage_reader *reader, u
                  void (*progress)(void *arg, const char *text), void *arg, struct err *err);
 /* Starts the threads. 0, or -1. */
 int storage_start(struct storage *storage, struct err *err);
-/* Waits for the batch under way, ends the threads, checkpoints and closes. NULL is allowed. */
+/* Waits for the batch under way and ends the threads; their last answers are then in the mailbox. Nothing may
+ * be handed over any more. */
+void storage_stop(struct storage *storage);
+/* The same, if need be, and then checkpoints and closes. NULL is allowed. */
 void storage_close(struct storage *storage);
 
 struct storage_figures {

@@ -9,6 +9,7 @@
 #include "broker/log.h"
 #include "broker/mailbox.h"
 #include "broker/mem.h"
+#include "broker/store_sqlite.h"
 #include <inttypes.h>
 #include <malloc.h>
 #include <stdatomic.h>
@@ -34,10 +35,23 @@ enum { SWEEP_MS = 60000 };
     X("log_lines_lost", log_lost())                                               \
     X("heap/current", heap_in_use())
 
+/* The same of a durable store: of `c`, what the domain counts, and `f`, what the storage does. */
+#define STORE(X)                                          \
+    X("store/commits", c->batches)                        \
+    X("store/messages/stored", c->messages)               \
+    X("store/annihilated", c->annihilated)                \
+    X("store/failures", c->failures)                      \
+    X("store/pending_bytes", c->pending_bytes)            \
+    X("store/blocked", store_blocked(sys->broker->store)) \
+    X("store/syncs", f.syncs)                             \
+    X("store/bytes_written", f.bytes_written)             \
+    X("store/file_bytes", f.file_bytes)                   \
+    X("store/wal_bytes", f.wal_bytes)
+
 enum {
     VALUES = 0
 #define X(...) +1
-    COUNTERS(X) GAUGES(X)
+    COUNTERS(X) GAUGES(X) STORE(X)
 #undef X
 };
 
@@ -50,6 +64,8 @@ struct sys {
     struct timer round, sweep;
     bool first;
     uint64_t values[VALUES];
+    const struct storage *storage; /* NULL: nothing is durable */
+    char trouble[256];             /* of the store, as it was published */
 };
 
 static uint64_t heap_in_use(void)
@@ -75,6 +91,21 @@ static void report(struct sys *sys, size_t i, const char *topic, uint64_t value)
     }
 }
 
+static void publish_store(struct sys *sys, size_t i)
+{
+    const struct store_counts *c = store_counts(sys->broker->store);
+    struct storage_figures f = storage_figures(sys->storage);
+    char trouble[sizeof sys->trouble];
+#define X(topic, value) report(sys, i++, "$SYS/broker/" topic, (uint64_t)(value));
+    STORE(X)
+#undef X
+    snprintf(trouble, sizeof trouble, "%s", store_trouble(sys->broker->store));
+    if (sys->first || strcmp(trouble, sys->trouble) != 0) {
+        memcpy(sys->trouble, trouble, sizeof trouble);
+        publish(sys, "$SYS/broker/store/trouble", *trouble ? trouble : "none");
+    }
+}
+
 static void publish_round(struct sys *sys)
 {
     struct broker *b = sys->broker;
@@ -92,6 +123,9 @@ static void publish_round(struct sys *sys)
 #define X(topic, value) report(sys, i++, "$SYS/broker/" topic, (uint64_t)(value));
     GAUGES(X)
 #undef X
+    if (sys->storage) {
+        publish_store(sys, i);
+    }
     sys->first = false;
 }
 
@@ -188,13 +222,14 @@ static void sweep_due(void *arg)
     timer_start(b->loop, &sys->sweep, SWEEP_MS);
 }
 
-struct sys *sys_new(struct broker *broker)
+struct sys *sys_new(struct broker *broker, const struct storage *storage)
 {
     struct sys *sys = calloc(1, sizeof *sys);
     if (!sys) {
         return NULL;
     }
     sys->broker = broker;
+    sys->storage = storage;
     sys->first = true;
     sys->local = local_new(broker, "$SYS", NULL, NULL);
     if (!sys->local) {

@@ -9,8 +9,9 @@
 
 struct sys;
 
-/* Publishes the first round. NULL without memory. */
-struct sys *sys_new(struct broker *broker);
+/* Publishes the first round. storage: whose figures are told too, until sys_stop(); NULL: there is none. NULL
+ * without memory. */
+struct sys *sys_new(struct broker *broker, const struct storage *storage);
 /* Ends what it does, while the broker still lives. NULL is allowed. */
 void sys_stop(struct sys *sys);
 /* After sys_stop() and the end of all threads but the log's: until then one of them may still be handing it a

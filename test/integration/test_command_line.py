@@ -169,7 +169,9 @@ def test_sample_files_are_understood(tmp_path, pki):
     samples = list((bramble.TOP / "config").glob("*.conf"))
     assert samples
     for sample in samples:
-        text = sample.read_text().replace("/etc/bramble", str(tmp_path)).replace("/usr/share/bramble/dashboard", str(tmp_path))
+        text = sample.read_text().replace("/etc/bramble", str(tmp_path))
+        for folder in ("/usr/share/bramble/dashboard", "/var/lib/bramble"):
+            text = text.replace(folder, str(tmp_path))
         (tmp_path / sample.name).write_text(text)
         done = run("-t", "-c", tmp_path / sample.name)
         assert done.returncode == 0, f"{sample}: {done.stderr}"

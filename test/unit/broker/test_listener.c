@@ -9,6 +9,7 @@
 #include "broker/log.h"
 #include "broker/transport_tcp.h"
 #include "ports.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -117,6 +118,12 @@ static bool opens(void)
     return f.all != NULL;
 }
 
+static void start(void)
+{
+    assert_int_equal(listeners_listen(f.all, &f.err), 0);
+    listeners_start(f.all, stack, &f);
+}
+
 static void refused_with(const char *words)
 {
     assert_false(opens());
@@ -163,6 +170,7 @@ static void each_door_is_told_apart(void **unused)
     int port = want_tcp("127.0.0.1")->port;
     want_unix("socket");
     assert_true(opens());
+    assert_int_equal(listeners_listen(f.all, &f.err), 0);
     int early = call_tcp(port); /* waits in the kernel until the start */
     listeners_start(f.all, stack, &f);
     loop_run(f.broker.loop);
@@ -179,12 +187,43 @@ static void each_door_is_told_apart(void **unused)
     assert_int_not_equal(access(f.path, F_OK), 0); /* taken away by who made it */
 }
 
+/* While the store is read nobody is let in to wait. */
+static void nobody_can_connect_before_it_listens(void **unused)
+{
+    (void)unused;
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)want_tcp("127.0.0.1")->port)};
+    in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_true(opens());
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&in, sizeof in), -1);
+    assert_int_equal(errno, ECONNREFUSED);
+    close(fd);
+    start();
+    close(call_tcp(ntohs(in.sin_port)));
+}
+
+/* Two may have bound the same port, as long as neither listens. */
+static void who_listens_later_is_told(void **unused)
+{
+    (void)unused;
+    struct config_listener *c = want_tcp("127.0.0.1");
+    c->file = (char *)(uintptr_t) "a.conf";
+    assert_true(opens());
+    struct listeners *first = f.all;
+    assert_true(opens());
+    assert_int_equal(listeners_listen(first, &f.err), 0);
+    assert_int_equal(listeners_listen(f.all, &f.err), -1);
+    assert_non_null(strstr(f.err.text, "a.conf:0: Error: cannot listen on 127.0.0.1 port "));
+    assert_non_null(strstr(f.err.text, "another program listens there"));
+    listeners_close(first);
+}
+
 static void without_memory_a_connection_is_refused(void **unused)
 {
     (void)unused;
     int port = want_tcp("127.0.0.1")->port;
     assert_true(opens());
-    listeners_start(f.all, stack, &f);
+    start();
     f.no_memory = true;
     int fd = call_tcp(port);
     loop_run(f.broker.loop);
@@ -228,7 +267,7 @@ static void without_memory_nothing_is_listened_on(void **unused)
         }
     }
     assert_true(n > 3);
-    listeners_start(f.all, stack, &f);
+    start();
     close(call_tcp(port)); /* the last time it was opened */
     loop_run(f.broker.loop);
     assert_int_equal(f.accepted, 1);
@@ -255,7 +294,7 @@ static void loopback_only_takes_what_families_there_are(void **unused)
     struct config_listener *c = want_tcp(NULL);
     c->loopback_only = true;
     assert_true(opens());
-    listeners_start(f.all, stack, &f);
+    start();
     int fd = call_tcp(c->port);
     loop_run(f.broker.loop);
     assert_int_equal(f.accepted, 1);
@@ -271,7 +310,7 @@ static void a_socket_left_over_is_replaced(void **unused)
     assert_int_equal(bind(dead, (struct sockaddr *)&un, sizeof un), 0);
     close(dead); /* as a crash leaves it */
     assert_true(opens());
-    listeners_start(f.all, stack, &f);
+    start();
     int fd = call_unix();
     loop_run(f.broker.loop);
     assert_int_equal(f.accepted, 1);
@@ -313,7 +352,7 @@ static void who_comes_during_a_reload_waits(void **unused)
     (void)unused;
     int port = want_tcp("127.0.0.1")->port;
     assert_true(opens());
-    listeners_start(f.all, stack, &f);
+    start();
     listeners_pause(f.all, 1000000);
     assert_true(f.held);
     int fd = call_tcp(port);
@@ -339,7 +378,7 @@ static void without_descriptors_it_tries_again(void **unused)
     struct rlimit before, none;
     int port = want_tcp("127.0.0.1")->port;
     assert_true(opens());
-    listeners_start(f.all, stack, &f);
+    start();
     int fd = call_tcp(port), lowest = dup(fd); /* that is free */
     close(lowest);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
@@ -358,6 +397,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(each_door_is_told_apart),
+        TEST(nobody_can_connect_before_it_listens),
+        TEST(who_listens_later_is_told),
         TEST(without_memory_a_connection_is_refused),
         TEST(what_cannot_be_listened_on_is_named),
         TEST(without_memory_nothing_is_listened_on),

@@ -22,7 +22,7 @@ static void begin(int interval)
     rig.config.sys_interval = interval;
     rig.broker.loop->mailbox = mailbox_new(wake, NULL);
     assert_non_null(rig.broker.loop->mailbox);
-    sys = sys_new(&rig.broker);
+    sys = sys_new(&rig.broker, NULL);
     assert_non_null(sys);
 }
 
@@ -251,7 +251,7 @@ static void without_memory_there_is_no_start(void **unused)
     rig.config.sys_interval = 10;
     for (; failed > 0; n++) {
         memory_fails(n, 1);
-        struct sys *made = sys_new(&rig.broker);
+        struct sys *made = sys_new(&rig.broker, NULL);
         failed = memory_calm();
         assert_true(made || failed);
         assert_true(made || n < 10); /* of its own: the rest is for values */
