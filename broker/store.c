@@ -426,14 +426,21 @@ static void mark(struct store *store, struct owing *owing)
     lazy(store);
 }
 
-/* oldest: nothing older is owed to the session. */
+/* oldest: nothing older is owed to the session. A message that goes needs neither mark nor exception, but
+ * exceptions from before need the mark that passes them. */
 static void met(struct store *store, struct owing *owing, uint64_t number, bool oldest)
 {
-    if (tally_less(&store->tally, number) == 0) {
+    bool gone = tally_less(&store->tally, number) == 0;
+    if (gone) {
         store_change(store, NULL, &(struct change){.kind = CHANGE_MESSAGE_GONE, .number = number});
-    } else if (owing && !owing->gone && oldest) {
+    }
+    if (!owing || owing->gone) {
+        return;
+    }
+    if (oldest && (!gone || owing->done)) {
         mark(store, owing);
-    } else if (owing && !owing->gone) {
+    } else if (!oldest && !gone) {
+        owing->done = owing->done > number ? owing->done : number;
         store_change(store, NULL,
                      &(struct change){.kind = CHANGE_DONE, .session = owing->session, .number = number});
     }

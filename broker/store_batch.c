@@ -105,8 +105,10 @@ static void put_marks(struct store *store)
         struct owing *owing = store->marked;
         store->marked = owing->next_marked;
         owing->marked = false;
+        uint64_t number = low(store, owing);
+        owing->done = owing->done < number ? 0 : owing->done;
         *store_append(&store->open) =
-            (struct change){.kind = CHANGE_MARK, .session = owing->session, .number = low(store, owing)};
+            (struct change){.kind = CHANGE_MARK, .session = owing->session, .number = number};
     }
 }
 
