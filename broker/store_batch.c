@@ -153,10 +153,18 @@ static void submit_all(struct store *store)
     submit(store, false);
 }
 
-/* They free room, and mean the same whatever else of this time is written later or never. */
-static bool frees_room(const struct change *change)
+/* It frees room, and means the same before the kept ones that it overtakes. */
+static bool may_go_first(const struct change *change, const struct change *kept, size_t count)
 {
-    return change->kind == CHANGE_MESSAGE_GONE || change->kind == CHANGE_IN_ID_DONE;
+    if (change->kind == CHANGE_MESSAGE_GONE) {
+        return true;
+    }
+    bool first = change->kind == CHANGE_IN_ID_DONE;
+    for (size_t i = 0; first && i < count; i++) {
+        first =
+            kept[i].kind != CHANGE_IN_ID || kept[i].session != change->session || kept[i].id != change->id;
+    }
+    return first;
 }
 
 /* False: there is nothing to remove. */
@@ -165,7 +173,7 @@ static bool submit_removals(struct store *store)
     size_t kept = 0;
     for (size_t i = 0; i < store->open.count; i++) {
         struct change *change = &store->open.v[i];
-        if (frees_room(change)) {
+        if (may_go_first(change, store->open.v, kept)) {
             store->urgent -= change->ticket != NULL;
             *store_append(&store->sent) = *change;
         } else {
