@@ -323,11 +323,11 @@ static void take_back_messages(struct store *store)
     while (store->under_way.first) {
         struct obligation *ob = store->under_way.first;
         ob_take_out(&store->under_way, ob);
+        ob->number = 0;
         if (ob->stage == OB_MET) {
             ob_never_stored(store, ob);
         } else {
             ob->stage = OB_DUE;
-            ob->number = 0;
             ob_put(&store->due, ob);
         }
         ob_unref(ob);
