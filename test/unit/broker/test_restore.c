@@ -211,7 +211,9 @@ static void what_is_nobodys_any_more_is_discarded(void **unused)
     a_subscription(5, "#", 1, true);
     owed_to(5, &m, 0, 1);
     owed_to(6, &m, 0, 1);
+    listen_to_decisions();
     finish();
+    assert_string_equal(decided.reason, "the listener by which it came is gone");
     assert_null(session_find(&rig.broker.sessions, "gone"));
     assert_non_null(session_find(&rig.broker.sessions, "stays"));
     assert_int_equal(rig.broker.counters.sessions_revoked, 1);
