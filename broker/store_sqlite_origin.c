@@ -276,8 +276,7 @@ const struct stored_origin *origin_told(struct sqlite_store *store, uint64_t num
 
 void origins_loaded(struct origins *origins)
 {
-    struct origin *origin, *next;
-    HASH_ITER(by_number, origins->by_number, origin, next) {
+    for (struct origin *origin = origins->by_number; origin; origin = origin->by_number.next) {
         free(origin->told);
         origin->told = NULL;
         if (origin->count == 0) {

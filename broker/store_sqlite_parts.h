@@ -6,7 +6,9 @@
  *   store_sqlite_schema.c  connections, pragmas, the schema and its versions, statements
  *   store_sqlite_row.c     rows: columns with their checksum, recipients
  *   store_sqlite_origin.c  who published: each different one stored once, counted
+ *   store_sqlite_apply.c   a change becomes rows
  *   store_sqlite_write.c   a batch is one transaction; checkpoints
+ *   store_sqlite_count.c   what is written and synced
  *   store_sqlite_load.c    what is in the file, told at start
  *   store_sqlite_fetch.c   messages of one session, on the reader thread
  *   store_sqlite_tool.c    check, dump, vacuum
@@ -235,6 +237,13 @@ int origin_listener(const struct sqlite_store *store, struct slice name);
 
 /* ---- the store ---- */
 
+/* A file of the writer's connection, of which writes and syncs are counted. */
+struct counted_file {
+    sqlite3_io_methods ours;
+    const sqlite3_io_methods *real;
+    struct sqlite_store *store;
+};
+
 struct result; /* of a batch, on its way to the loop */
 
 struct sqlite_store {
@@ -250,6 +259,7 @@ struct sqlite_store {
     ino_t inode;
 
     struct connection db;
+    struct counted_file counted[2];
     struct origins origins;
     uint64_t reserved; /* numbers up to this one may be given without a word in the file */
     bool suspect;      /* see store_sqlite_write.c */
@@ -273,6 +283,12 @@ struct sqlite_store {
     _Atomic uint64_t commits, syncs, bytes_written, file_bytes, wal_bytes;
 };
 
+/* One change; an SQLite code. */
+int sqlite_apply(struct sqlite_store *store, const struct change *change);
+/* Messages go by their numbers, and all that belongs to sessions that are gone; an SQLite code. */
+int sqlite_apply_orphans(struct sqlite_store *store, const uint64_t *messages, size_t count);
+/* From now on what the writer's connection writes is counted. */
+void sqlite_count_writes(struct sqlite_store *store);
 /* Opens the connection of the writer. 0, or -1. */
 int sqlite_open_writer(struct sqlite_store *store, struct err *err);
 /* Applies the batch in one transaction: 0, or -1 with error and why. Writer thread. */
@@ -282,8 +298,7 @@ int sqlite_write(struct sqlite_store *store, const struct batch *batch, enum sto
 void sqlite_tidy(struct sqlite_store *store);
 /* Everything to the file, and the -wal empty, as far as possible. */
 void sqlite_settle_all(struct sqlite_store *store);
-/* Removes messages that are owed to nobody, by their numbers, and what belongs to no session: while loading.
- */
+/* sqlite_apply_orphans() as one transaction: while loading. An SQLite code. */
 int sqlite_remove_orphans(struct sqlite_store *store, const uint64_t *messages, size_t count);
 /* Answers a fetch into fetch->rows or fetch->failed. Reader thread. */
 void sqlite_fetch(struct sqlite_store *store, struct fetch *fetch);

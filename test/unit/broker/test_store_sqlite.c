@@ -860,7 +860,8 @@ static void the_wal_is_written_back_and_stays_short(void **unused)
     struct storage_figures figures = storage_figures(t.storage);
     assert_int_equal(figures.commits, 399);
     assert_true(figures.file_bytes > 10 * 1024 * 1024 && figures.wal_bytes < 6 * 1024 * 1024);
-    assert_true(figures.syncs >= 399 && figures.bytes_written > 16 * 1024 * 1024);
+    assert_in_range(figures.syncs, 399, 450);
+    assert_in_range(figures.bytes_written, 31000000, 45000000); /* each page twice, about */
     close_store();
     assert_int_equal(stat(wal, &st), -1); /* an orderly end leaves one file */
 }
@@ -890,30 +891,36 @@ static struct {
     size_t n;
 } shim;
 
-static bool is_wal(const sqlite3_file *file)
+static void note(char letter)
 {
-    return file->pMethods == &shim.methods[1];
-}
-
-static void note(sqlite3_file *file, const char *letters)
-{
-    char letter = letters[is_wal(file)];
     if (shim.n + 1 < sizeof shim.log && (shim.n == 0 || shim.log[shim.n - 1] != letter)) {
         shim.log[shim.n++] = letter;
         shim.log[shim.n] = 0;
     }
 }
 
-static int shim_write(sqlite3_file *file, const void *bytes, int n, sqlite3_int64 at)
+static int write_file_shim(sqlite3_file *file, const void *bytes, int n, sqlite3_int64 at)
 {
-    note(file, "wW");
-    return shim.real[is_wal(file)]->xWrite(file, bytes, n, at);
+    note('w');
+    return shim.real[0]->xWrite(file, bytes, n, at);
 }
 
-static int shim_sync(sqlite3_file *file, int flags)
+static int write_wal_shim(sqlite3_file *file, const void *bytes, int n, sqlite3_int64 at)
 {
-    note(file, "sS");
-    return shim.fail_sync ? SQLITE_IOERR_FSYNC : shim.real[is_wal(file)]->xSync(file, flags);
+    note('W');
+    return shim.real[1]->xWrite(file, bytes, n, at);
+}
+
+static int sync_file_shim(sqlite3_file *file, int flags)
+{
+    note('s');
+    return shim.fail_sync ? SQLITE_IOERR_FSYNC : shim.real[0]->xSync(file, flags);
+}
+
+static int sync_wal_shim(sqlite3_file *file, int flags)
+{
+    note('S');
+    return shim.fail_sync ? SQLITE_IOERR_FSYNC : shim.real[1]->xSync(file, flags);
 }
 
 static int shim_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *out)
@@ -924,8 +931,8 @@ static int shim_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int
     if (rc == SQLITE_OK && (wal || (flags & SQLITE_OPEN_MAIN_DB))) {
         shim.real[wal] = file->pMethods;
         shim.methods[wal] = *file->pMethods;
-        shim.methods[wal].xWrite = shim_write;
-        shim.methods[wal].xSync = shim_sync;
+        shim.methods[wal].xWrite = wal ? write_wal_shim : write_file_shim;
+        shim.methods[wal].xSync = wal ? sync_wal_shim : sync_file_shim;
         file->pMethods = &shim.methods[wal];
     }
     return rc;
