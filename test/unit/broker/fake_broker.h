@@ -228,15 +228,10 @@ static inline void commit(void)
     assert_true(fake_storage_commit(&rig.storage));
 }
 
-/* The first change of a kind in the batch that is under way. */
+/* The first change of a kind in the batch that is under way, or NULL. */
 static inline const struct change *under_way(enum change_kind kind)
 {
-    for (size_t i = 0; rig.storage.batch && i < rig.storage.count; i++) {
-        if (rig.storage.copy[i].kind == kind) {
-            return &rig.storage.copy[i];
-        }
-    }
-    return NULL;
+    return fake_storage_change(&rig.storage, kind, 0);
 }
 
 /* The batch that is under way could not be written. */

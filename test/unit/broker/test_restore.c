@@ -25,6 +25,7 @@ static int begin(void **state)
 static void a_session(uint64_t number, const char *client_id, const struct stored_origin *who)
 {
     assert_int_equal(reader->session(reader->arg, number, client_id, who), 0);
+    disk_put(&rig.storage, CHANGE_SESSION, number, 0); /* where it comes from */
 }
 
 static void a_subscription(uint64_t session, const char *filter, uint8_t qos, bool owing)
@@ -46,6 +47,7 @@ static void owed_to(uint64_t session, const struct stored_message *m, uint16_t i
     struct stored_delivery delivery = {
         .session = session, .others = others, .id = id, .qos = m->qos, .message = m};
     assert_int_equal(reader->delivery(reader->arg, &delivery), 0);
+    disk_put(&rig.storage, CHANGE_MESSAGE, m->number, 0);
 }
 
 static void finish(void)
@@ -347,6 +349,264 @@ static void a_start_may_fail_half_way(void **unused)
     restore_free(NULL);
 }
 
+/* ---- from one life to the next ---- */
+
+/* The process ends, whatever is under way, and another one begins. */
+static void crash(void)
+{
+    fake_storage_crash(&rig.storage);
+    struct fake_storage disk = rig.storage;
+    rig.storage.rows = NULL;
+    assert_int_equal(teardown(NULL), 0);
+    assert_int_equal(rig_start(true), 0);
+    disk.port = rig.storage.port;
+    rig.storage = disk;
+    restore = restore_new(&rig.broker);
+    assert_int_equal(disk_load(&rig.storage, restore_reader(restore)), 0);
+    assert_int_equal(restore_loaded(restore, disk.last), 0);
+    restore_finish(restore);
+    settle();
+}
+
+static void all_comes_back_as_it_was_stored(void **unused)
+{
+    (void)unused;
+    finish();
+    struct client *kept = client_up("kept", false), *from = client_up("from", false);
+    subscribe(kept, "t", 1);
+    subscribe(kept, "u/#", 2);
+    SEND(from, "\x33\6\0\1r\0\1x\x34\6\0\1x\0\7y");
+    commit_all();
+    EXPECT(from, "\x40\2\0\1\x50\2\0\7");
+    client_drop(kept);
+    SEND(from, "\x32\6\0\1t\0\2"
+               "1\x34\x8\0\3u/v\0\3"
+               "2");
+    commit_all();
+    EXPECT(from, "\x40\2\0\2\x50\2\0\3");
+    commit_lazy();
+    crash();
+    assert_int_equal(HASH_COUNT(rig.broker.sessions.by_id), 2);
+    assert_int_equal(retain_count(rig.broker.retain), 1);
+    assert_int_equal(subs_qos(rig.broker.subs, session_find(&rig.broker.sessions, "kept"), slice_str("t")),
+                     1);
+    assert_int_equal(subs_qos(rig.broker.subs, session_find(&rig.broker.sessions, "kept"), slice_str("u/#")),
+                     2);
+    from = back("from", true);
+    SEND(from, "\x3C\6\0\1x\0\7y\x62\2\0\3"); /* it has heard no PUBREC, as far as it knows */
+    commit_all();
+    EXPECT(from, "\x50\2\0\7\x70\2\0\3");
+    kept = back("kept", true);
+    commit_all();
+    EXPECT(kept, "\x3A\6\0\1t\0\1"
+                 "1\x3C\x8\0\3u/v\0\2"
+                 "2");
+    crash(); /* the QoS 2 one keeps its identifier */
+    kept = back("kept", true);
+    EXPECT(kept, "\x3C\x8\0\3u/v\0\2"
+                 "2\x3A\6\0\1t\0\3"
+                 "1");
+    SEND(kept, "\x50\2\0\2\x40\2\0\3");
+    commit_all();
+    EXPECT(kept, "\x62\2\0\2");
+    commit_lazy();
+    crash(); /* PUBREC was stored: only PUBREL follows */
+    kept = back("kept", true);
+    EXPECT(kept, "\x62\2\0\2");
+    SEND(kept, "\x70\2\0\2");
+    commit_lazy();
+    crash();
+    kept = back("kept", true);
+    EXPECT(kept, "");
+    assert_int_equal(disk_count(&rig.storage, CHANGE_MESSAGE), 0);
+}
+
+static void what_was_discarded_stays_away(void **unused)
+{
+    (void)unused;
+    finish();
+    struct client *kept = client_up("kept", false), *clean = client_open();
+    subscribe(kept, "t", 1);
+    send_connect(clean, "kept", true);
+    commit_all();
+    EXPECT(clean, "\x20\2\0\0");
+    crash();
+    assert_null(session_find(&rig.broker.sessions, "kept"));
+}
+
+static void a_will_is_published_by_the_next_life_once(void **unused)
+{
+    (void)unused;
+    finish();
+    struct client *watch = client_up("watch", false), *dead = client_open();
+    subscribe(watch, "w", 1);
+    SEND(dead, "\x10\x15\0\4MQTT\4\x0E\0\x3C\0\1d\0\1w\0\3bye");
+    commit_lazy();
+    EXPECT(dead, "\x20\2\0\0");
+    crash();
+    commit_all();
+    assert_int_equal(disk_count(&rig.storage, CHANGE_WILL), 0);
+    assert_int_equal(disk_count(&rig.storage, CHANGE_MESSAGE), 1);
+    crash();
+    watch = back("watch", true);
+    EXPECT(watch, "\x3A\x8\0\1w\0\1bye");
+    SEND(watch, "\x40\2\0\1");
+    commit_lazy();
+    crash();
+    watch = back("watch", true);
+    EXPECT(watch, "");
+}
+
+/* ---- a crash at each step: what was acknowledged is there, and QoS 2 comes once ---- */
+
+enum { PUBLISHES = 6 };
+
+static struct {
+    bool sent[PUBLISHES], puback[PUBLISHES], pubrec[PUBLISHES], pubcomp[PUBLISHES]; /* the publisher's */
+    int got[PUBLISHES];                                                             /* the subscriber's */
+    uint16_t taken[PUBLISHES]; /* under which identifier it came at QoS 2, until PUBREL */
+} seen;
+
+static uint8_t publish_qos(int i)
+{
+    return i % 2 ? 2 : 1;
+}
+
+static void publish_one(struct client *c, int i, bool dup)
+{
+    uint8_t p[] = {(uint8_t)(0x30 | publish_qos(i) << 1 | (dup ? 8 : 0)),
+                   6,
+                   0,
+                   1,
+                   't',
+                   0,
+                   (uint8_t)(i + 1),
+                   (uint8_t)('a' + i)};
+    client_send(c, p, sizeof p);
+    seen.sent[i] = true;
+}
+
+static void hear_publisher(struct client *c)
+{
+    for (size_t at = 0; at < c->t.out_size; at += 4) {
+        const uint8_t *p = c->t.out + at;
+        int i = p[3] - 1;
+        assert_in_range(i, 0, PUBLISHES - 1);
+        seen.puback[i] |= p[0] == 0x40;
+        seen.pubcomp[i] |= p[0] == 0x70;
+        if (p[0] == 0x50) {
+            seen.pubrec[i] = true;
+            send_ack(c, PKT_PUBREL, (uint16_t)(i + 1));
+        }
+    }
+    c->t.out_size = 0;
+}
+
+/* It takes a QoS 2 message once for an identifier, until PUBREL frees that. */
+static void hear_subscriber(struct client *c)
+{
+    for (size_t at = 0; at < c->t.out_size;) {
+        const uint8_t *p = c->t.out + at;
+        at += 2U + p[1];
+        if ((p[0] & 0xF0) == 0x30) {
+            uint16_t id = (uint16_t)(p[5] << 8 | p[6]);
+            int i = p[7] - 'a';
+            bool again = false;
+            for (int k = 0; k < PUBLISHES; k++) {
+                again |= (p[0] & 6) == 4 && seen.taken[k] == id;
+            }
+            seen.got[i] += !again;
+            if ((p[0] & 6) == 4) {
+                seen.taken[i] = again ? seen.taken[i] : id;
+            }
+            send_ack(c, (p[0] & 6) == 4 ? PKT_PUBREC : PKT_PUBACK, id);
+        } else if (p[0] == 0x62) {
+            uint16_t id = (uint16_t)(p[2] << 8 | p[3]);
+            for (int k = 0; k < PUBLISHES; k++) {
+                seen.taken[k] = seen.taken[k] == id ? 0 : seen.taken[k];
+            }
+            send_ack(c, PKT_PUBCOMP, id);
+        }
+    }
+    c->t.out_size = 0;
+}
+
+/* Goes on until `steps` turns are over, or all is done. The disk commits each third turn. */
+static bool go_on(struct client *from, struct client *to, int *steps)
+{
+    for (int quiet = 0; quiet < 8; quiet++) {
+        for (int i = 0; i < PUBLISHES; i++) {
+            if (!seen.sent[i]) {
+                publish_one(from, i, false);
+                quiet = 0;
+                break;
+            }
+        }
+        if (--*steps < 0) {
+            return false;
+        }
+        one_turn();
+        if (*steps % 3 == 0 && rig.storage.batch) {
+            commit();
+            one_turn();
+            quiet = 0;
+        }
+        quiet = from->t.out_size + to->t.out_size > 0 ? 0 : quiet;
+        hear_publisher(from);
+        hear_subscriber(to);
+    }
+    return true;
+}
+
+static void again(struct client *from)
+{
+    for (int i = 0; i < PUBLISHES; i++) {
+        if (publish_qos(i) == 2 && seen.pubrec[i] && !seen.pubcomp[i]) {
+            send_ack(from, PKT_PUBREL, (uint16_t)(i + 1));
+        } else if (seen.sent[i] && !seen.puback[i] && !seen.pubrec[i]) {
+            publish_one(from, i, true);
+        }
+    }
+}
+
+static void a_crash_at_each_step_loses_nothing(void **unused)
+{
+    (void)unused;
+    finish();
+    bool through = false;
+    for (int life = 0; !through; life++) {
+        assert_true(life < 200);
+        memset(&seen, 0, sizeof seen);
+        struct client *to = client_up("to", false), *from = client_up("from", false);
+        commit_all();
+        subscribe(to, "t", 2);
+        int steps = life;
+        through = go_on(from, to, &steps);
+        crash();
+        from = client_open();
+        to = client_open();
+        send_connect(from, "from", false);
+        send_connect(to, "to", false);
+        settle();
+        assert_memory_equal(to->t.out, "\x20\2\1\0", 4);
+        assert_memory_equal(from->t.out, "\x20\2\1\0", 4);
+        from->t.out_size = 0;
+        to->t.out_size -= 4;
+        memmove(to->t.out, to->t.out + 4, to->t.out_size);
+        again(from);
+        steps = 1000;
+        assert_true(go_on(from, to, &steps));
+        for (int i = 0; i < PUBLISHES; i++) {
+            assert_true(publish_qos(i) == 2 ? seen.got[i] == 1 && seen.pubcomp[i]
+                                            : seen.got[i] >= 1 && seen.puback[i]);
+        }
+        commit_lazy();
+        assert_int_equal(disk_count(&rig.storage, CHANGE_MESSAGE), 0);
+        assert_int_equal(disk_count(&rig.storage, CHANGE_OUT), 0);
+        assert_int_equal(disk_count(&rig.storage, CHANGE_IN_ID), 0);
+    }
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, begin, teardown)
@@ -363,6 +623,10 @@ int main(void)
         T(a_will_that_is_not_allowed_goes),
         T(what_belongs_to_no_session_is_passed_over),
         T(a_start_may_fail_half_way),
+        T(all_comes_back_as_it_was_stored),
+        T(what_was_discarded_stays_away),
+        T(a_will_is_published_by_the_next_life_once),
+        T(a_crash_at_each_step_loses_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
