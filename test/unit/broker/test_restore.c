@@ -548,6 +548,9 @@ static bool go_on(struct client *from, struct client *to, int *steps)
         one_turn();
         if (*steps % 3 == 0 && rig.storage.batch) {
             commit();
+            if (--*steps < 0) { /* committed, and nobody has heard of it */
+                return false;
+            }
             one_turn();
             quiet = 0;
         }
