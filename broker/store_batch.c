@@ -372,15 +372,17 @@ static void on_failed(void *arg, uint64_t number, enum storage_error error, cons
     }
     store->busy = false;
     store->counts.failures++;
-    if (!store->failed || strcmp(store->trouble, why) != 0) {
-        snprintf(store->trouble, sizeof store->trouble, "%s", why);
+    bool full = error == STORAGE_FULL; /* and why tells another figure each time */
+    bool news = !store->failed || store->full != full || (!full && strcmp(store->trouble, why) != 0);
+    snprintf(store->trouble, sizeof store->trouble, "%s", why);
+    if (news) {
         log_write(LOG_T_ERROR,
                   "The durable store has failed: %s. Nothing that must be stored is acknowledged, and who "
                   "publishes it is held, until it works again.",
                   why);
     }
     store->failed = true;
-    store->full = error == STORAGE_FULL;
+    store->full = full;
     store->retry_at = store->clock() + RETRY_MS;
     take_back_messages(store);
     take_back_changes(store);
