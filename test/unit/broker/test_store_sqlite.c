@@ -7,6 +7,7 @@
 #include "broker/msg.h"
 #include "broker/principal.h"
 #include "broker/store_sqlite.h"
+#include "test/unit/no_memory.h"
 #include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -493,10 +494,28 @@ static void each_kind_goes_again(void **unused)
     put(CHANGE_MESSAGE_GONE, 0, 4);
     commit();
     assert_string_equal(stored(), "session 1 alone by alone at 10.0.0.1\n");
-    for (size_t i = 0; i < 2; i++) {
-        assert_int_equal(count((const char *[]){"subscription", "out"}[i]), 0);
-    }
     assert_int_equal(count("origin"), 1);
+}
+
+static void a_session_takes_what_is_its_own_along(void **unused)
+{
+    static const char *const tables[] = {"mark", "done", "out", "inbound", "subscription", "session"};
+    (void)unused;
+    start_store();
+    for (uint64_t session = 1; session < 3; session++) {
+        put_session(session, "one");
+        put(CHANGE_MARK, session, 2);
+        put(CHANGE_DONE, session, 3);
+        put_id(CHANGE_OUT, session, 4);
+        put_id(CHANGE_IN_ID, session, 5);
+        put_text(CHANGE_SUBSCRIBE, session, "t");
+    }
+    commit();
+    put(CHANGE_SESSION_GONE, 1, 0);
+    commit();
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+        assert_int_equal(count(tables[i]), 1); /* that of the other one */
+    }
 }
 
 static void what_is_replaced_is_there_once(void **unused)
@@ -732,6 +751,12 @@ static void numbers_are_never_given_again(void **unused)
     before = t.loaded_last;
     stored();
     assert_int_equal(t.loaded_last, before); /* starting alone uses none up */
+    put_session(before + 3, "one");
+    put_message(before + 5, message("t", "x", 1, false, NULL), (int)before + 3, 0);
+    commit();
+    sql("DELETE FROM meta"); /* not even then */
+    stored();
+    assert_int_equal(t.loaded_last, before + 5);
 }
 
 static void a_batch_that_comes_again_changes_nothing(void **unused)
@@ -1036,7 +1061,7 @@ static void what_failed_and_comes_back_is_whole_and_may_come_again(void **unused
 
 /* ---- files that are not ours ---- */
 
-static char before[4096], after[4096];
+static char before[4096], after[4096], wal_before[4096];
 
 static size_t read_file(const char *path, char *out)
 {
@@ -1298,6 +1323,27 @@ static void damaged_pages_stop_the_start(void **unused)
     assert_non_null(strstr(t.err.text, "bramble store check"));
 }
 
+static void what_was_refused_is_not_written_back(void **unused)
+{
+    char wal[160];
+    (void)unused;
+    start_store();
+    fill();
+    commit();
+    sql("UPDATE session SET client_id='other' WHERE number=1"); /* in the -wal */
+    take_a_copy();
+    snprintf(wal, sizeof wal, "%s-wal", t.path);
+    size_t n = read_file(t.path, before), wal_n = read_file(wal, wal_before);
+    assert_true(wal_n > 1000);
+    assert_true(open_store());
+    assert_int_equal(load_store(), -1);
+    close_store();
+    assert_int_equal(read_file(t.path, after), n);
+    assert_memory_equal(before, after, n);
+    assert_int_equal(read_file(wal, after), wal_n);
+    assert_memory_equal(wal_before, after, wal_n);
+}
+
 /* ---- fetching ---- */
 
 static bool fetched;
@@ -1417,6 +1463,80 @@ static void large_messages_are_fetched(void **unused)
     }
     t.storage->rows_free(t.storage, &fetch);
     free(payload);
+}
+
+/* ---- memory that runs out ---- */
+
+/* Whatever is missing: an error, or all went well, and afterwards all goes well. SQLite has its own memory.
+ */
+static void without_memory_it_does_not_start_and_forgets_nothing(void **unused)
+{
+    int n = 0;
+    (void)unused;
+    start_store();
+    fill();
+    commit();
+    close_store();
+    for (int failed = 1; failed; n++) {
+        memory_fails(n, 1);
+        bool started = open_store() && load_store() == 0 && storage_start(t.storage, &t.err) == 0;
+        failed = memory_calm();
+        assert_true(!started || strcmp(t.text, filled) == 0);
+        assert_true(started || t.err.text[0]);
+        close_store();
+    }
+    assert_true(n > 10);
+    start_store();
+    assert_string_equal(t.text, filled);
+}
+
+static void without_memory_a_batch_fails_and_comes_again(void **unused)
+{
+    int n = 0;
+    (void)unused;
+    start_store();
+    for (int failed = 1; failed; n++) {
+        put_message(100 + (uint64_t)n, message("t", "x", 1, false, "pub"), 1, 0)->count = 0;
+        put(CHANGE_MESSAGE_GONE, 0, 100 + (uint64_t)n);
+        fill();
+        struct change *many = put_message(5, message("t", "x", 1, false, "pub"), 1, 0);
+        free(many->owed);
+        many->owed = calloc(100, sizeof *many->owed);
+        many->count = 100;
+        memory_fails(n, 1);
+        bool committed = submit();
+        failed = memory_calm();
+        assert_true(committed || strstr(t.why, "no memory"));
+        clear_changes();
+        put(CHANGE_SESSION_GONE, 1, 0);
+        put(CHANGE_SESSION_GONE, 2, 0);
+        for (uint64_t gone = 3; gone < 6; gone++) {
+            put(CHANGE_MESSAGE_GONE, 0, gone);
+        }
+        put(CHANGE_RETAINED, 0, 0)->msg = message("r/1", "", 1, true, "pub");
+        put_text(CHANGE_WILL_GONE, 0, "both");
+        commit();
+        assert_int_equal(count("origin"), 0);
+    }
+    assert_true(n > 5);
+}
+
+static void without_memory_a_fetch_fails_and_comes_again(void **unused)
+{
+    int n = 0;
+    (void)unused;
+    start_store();
+    fill();
+    commit();
+    for (int failed = 1; failed; n++) {
+        memory_fails(n, 1);
+        bool answered = fetch(1, 1, (uint64_t[]){3});
+        failed = memory_calm();
+        assert_true(answered || failed);
+        assert_true(fetch(1, 1, (uint64_t[]){3}));
+        assert_non_null(strstr(t.text, "delivery 3 to 1"));
+    }
+    assert_true(n > 1);
 }
 
 /* ---- the tools ---- */
@@ -1611,6 +1731,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_new_store_is_empty, setup, teardown),
         cmocka_unit_test_setup_teardown(each_kind_of_change_comes_back, setup, teardown),
         cmocka_unit_test_setup_teardown(each_kind_goes_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_session_takes_what_is_its_own_along, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_replaced_is_there_once, setup, teardown),
         cmocka_unit_test_setup_teardown(a_mark_discharges_what_is_older_and_nothing_else, setup, teardown),
         cmocka_unit_test_setup_teardown(a_session_that_is_new_again_keeps_its_mark, setup, teardown),
@@ -1647,11 +1768,16 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_row_that_has_changed_stops_the_start_and_is_named, setup, teardown),
         cmocka_unit_test_setup_teardown(a_missing_origin_stops_the_start, setup, teardown),
         cmocka_unit_test_setup_teardown(damaged_pages_stop_the_start, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_was_refused_is_not_written_back, setup, teardown),
         cmocka_unit_test_setup_teardown(messages_are_fetched_in_the_order_asked_for, setup, teardown),
         cmocka_unit_test_setup_teardown(a_damaged_message_is_not_fetched_and_the_others_are, setup, teardown),
         cmocka_unit_test_setup_teardown(a_fetch_fails_when_there_is_no_file_and_goes_on_when_there_is, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(large_messages_are_fetched, setup, teardown),
+        cmocka_unit_test_setup_teardown(without_memory_it_does_not_start_and_forgets_nothing, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(without_memory_a_batch_fails_and_comes_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(without_memory_a_fetch_fails_and_comes_again, setup, teardown),
         cmocka_unit_test_setup_teardown(check_says_that_a_store_is_whole_and_changes_nothing, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(check_finds_what_is_damaged, setup, teardown),
