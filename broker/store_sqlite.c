@@ -168,6 +168,7 @@ static struct sqlite_store *store_of(const struct storage_options *options)
     store->mailbox = options->mailbox;
     store->file = -1;
     store->suspect = true;
+    store->tidy_at = STORE_WAL_BOUND;
     pthread_mutex_init(&store->lock, NULL);
     pthread_cond_init(&store->wake, NULL);
     pthread_cond_init(&store->wake_reader, NULL);

@@ -109,6 +109,9 @@ struct connection {
     sqlite3_stmt *statement[STATEMENTS]; /* made when first asked for */
 };
 
+/* Somebody with a shell may hold the file for that long before we give up. */
+enum { CONNECTION_BUSY_MS = 5000 };
+
 enum connection_kind { CONNECTION_WRITER, CONNECTION_READER };
 
 /* Opens the file, which must exist. 0, or -1. */
@@ -264,8 +267,9 @@ struct sqlite_store {
     uint64_t reserved; /* numbers up to this one may be given without a word in the file */
     bool suspect;      /* see store_sqlite_write.c */
     bool reopen;
-    bool full;      /* the last batch had no room */
-    int wal_frames; /* in the -wal, after the last commit */
+    bool full;        /* the last batch had no room */
+    uint64_t tidy_at; /* bytes of -wal from which on it is written back */
+    int wal_frames;   /* in the -wal, after the last commit */
 
     bool loaded; /* only then it may be changed */
 

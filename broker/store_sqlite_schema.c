@@ -135,8 +135,6 @@ static const char pragmas[] = "PRAGMA mmap_size=0; PRAGMA cache_size=-2048; PRAG
                               "PRAGMA trusted_schema=OFF; PRAGMA secure_delete=OFF; PRAGMA temp_store=MEMORY;"
                               "PRAGMA wal_autocheckpoint=0;";
 
-enum { BUSY_MS = 5000 }; /* somebody with an sqlite3 shell holds it for that long at most before we give up */
-
 int connection_exec(struct connection *connection, const char *sql)
 {
     return sqlite3_exec(connection->db, sql, NULL, NULL, NULL);
@@ -193,7 +191,7 @@ int connection_open(struct connection *connection, const char *path, enum connec
     int rc = sqlite3_open_v2(path, &connection->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
     if (rc == SQLITE_OK) {
         sqlite3_extended_result_codes(connection->db, 1);
-        sqlite3_busy_timeout(connection->db, BUSY_MS);
+        sqlite3_busy_timeout(connection->db, CONNECTION_BUSY_MS);
         sqlite3_db_config(connection->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
         rc = connection_exec(connection, pragmas);
     }
@@ -269,7 +267,7 @@ static int open_bare(struct connection *connection, const char *path)
     int rc = sqlite3_open_v2(path, &connection->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
     if (rc == SQLITE_OK) {
         sqlite3_extended_result_codes(connection->db, 1);
-        sqlite3_busy_timeout(connection->db, BUSY_MS);
+        sqlite3_busy_timeout(connection->db, CONNECTION_BUSY_MS);
         rc = connection_exec(connection, "PRAGMA synchronous=FULL");
     }
     return rc;

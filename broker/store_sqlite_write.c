@@ -23,6 +23,8 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+enum { TIDY_MS = 100 }; /* how long a checkpoint waits for readers, behind a commit that was told */
+
 /* ---- a transaction ---- */
 
 /* Numbers up to the batch's last are given: with that a block of them is, so that this is seldom written. */
@@ -179,6 +181,9 @@ static uint64_t wal_bytes(const struct sqlite_store *store)
 
 static void count_commit(struct sqlite_store *store)
 {
+    if (wal_bytes(store) < STORE_WAL_BOUND) {
+        store->tidy_at = STORE_WAL_BOUND;
+    }
     atomic_fetch_add(&store->commits, 1);
     atomic_store(&store->wal_bytes, wal_bytes(store));
 }
@@ -214,19 +219,24 @@ int sqlite_write(struct sqlite_store *store, const struct batch *batch, enum sto
     return 0;
 }
 
+/* Normally the next commit begins the -wal anew after this. Who reads may keep it from that (somebody with a
+ * shell for as long as he likes): then it grows, and this is tried again only now and then. */
 void sqlite_tidy(struct sqlite_store *store)
 {
     struct stat st;
-    if (store->suspect || wal_bytes(store) < STORE_WAL_BOUND) {
+    if (store->suspect || wal_bytes(store) < store->tidy_at) {
         return;
     }
     int rc = checkpoint(store, SQLITE_CHECKPOINT_PASSIVE);
-    if (rc == SQLITE_BUSY && wal_bytes(store) > 2 * (uint64_t)STORE_WAL_BOUND) {
+    if (wal_bytes(store) >= 2 * (uint64_t)STORE_WAL_BOUND && (rc == SQLITE_OK || rc == SQLITE_BUSY)) {
+        sqlite3_busy_timeout(store->db.db, TIDY_MS);
         rc = checkpoint(store, SQLITE_CHECKPOINT_RESTART);
+        sqlite3_busy_timeout(store->db.db, CONNECTION_BUSY_MS);
     }
     if (rc != SQLITE_OK && rc != SQLITE_BUSY) {
         store->suspect = store->reopen = true; /* the next batch says it, if it is still so */
     }
+    store->tidy_at = wal_bytes(store) + STORE_WAL_BOUND;
     if (fstat(store->file, &st) == 0) {
         atomic_store(&store->file_bytes, (uint64_t)st.st_size);
     }

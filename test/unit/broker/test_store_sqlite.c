@@ -891,6 +891,36 @@ static void the_wal_is_written_back_and_stays_short(void **unused)
     assert_int_equal(stat(wal, &st), -1); /* an orderly end leaves one file */
 }
 
+static void somebody_who_reads_on_delays_the_write_back_and_nothing_else(void **unused)
+{
+    char wal[160], payload[4000];
+    struct stat st;
+    sqlite3 *db;
+    (void)unused;
+    memset(payload, 'x', sizeof payload - 1);
+    payload[sizeof payload - 1] = 0;
+    snprintf(wal, sizeof wal, "%s-wal", t.path);
+    start_store();
+    put_session(1, "one");
+    commit();
+    assert_int_equal(sqlite3_open(t.path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "BEGIN; SELECT * FROM session", NULL, NULL, NULL), SQLITE_OK);
+    for (uint64_t n = 2; n < 500; n++) {
+        for (uint64_t i = 0; i < 10; i++) {
+            put_message(10 * n + i, message("t", payload, 1, false, "pub"), 1, 0);
+        }
+        commit();
+        if (n == 400) { /* it stays long, and that costs no sync for each commit */
+            assert_int_equal(stat(wal, &st), 0);
+            assert_true(st.st_size > 16 * 1024 * 1024);
+            assert_true(storage_figures(t.storage).syncs < storage_figures(t.storage).commits + 20);
+            sqlite3_close(db);
+        }
+    }
+    assert_int_equal(stat(wal, &st), 0);
+    assert_true(st.st_size < 6 * 1024 * 1024);
+}
+
 static void nothing_waits_for_a_result_that_is_not_taken(void **unused)
 {
     struct batch batch = {.number = 1, .last = 1};
@@ -1749,6 +1779,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_full_disk_fails_batches_until_there_is_room, setup, teardown),
         cmocka_unit_test_setup_teardown(a_file_that_was_replaced_is_not_written_to, setup, teardown),
         cmocka_unit_test_setup_teardown(the_wal_is_written_back_and_stays_short, setup, teardown),
+        cmocka_unit_test_setup_teardown(somebody_who_reads_on_delays_the_write_back_and_nothing_else, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(nothing_waits_for_a_result_that_is_not_taken, setup, teardown),
         cmocka_unit_test_setup_teardown(each_commit_is_one_sync_of_the_wal, setup_shim, teardown_shim),
         cmocka_unit_test_setup_teardown(after_a_failed_sync_nothing_is_committed_before_all_is_on_disk,
