@@ -20,6 +20,7 @@
 #include "broker/stable.h"
 #include "broker/sys.h"
 #include "broker/tool_acl.h"
+#include "broker/tool_store.h"
 #include "broker/wire.h"
 #include "tls/tls.h"
 #include <errno.h>
@@ -488,7 +489,11 @@ static int daemon_main(struct daemon *d)
 static const struct {
     const char *name;
     int (*tool)(int argc, char **argv);
-} tools[] = {{"passwd", passwd_tool}, {"cert", cert_tool}, {"setup", setup_tool}, {"acl", acl_tool}};
+} tools[] = {{"passwd", passwd_tool},
+             {"cert", cert_tool},
+             {"setup", setup_tool},
+             {"acl", acl_tool},
+             {"store", store_tool}};
 
 int main(int argc, char **argv)
 {

@@ -30,7 +30,9 @@ static void print_usage(FILE *out)
           "\n"
           "Tools, each with -h: bramble passwd (password files), bramble cert (a CA and certificates), "
           "bramble setup (all\n"
-          "that a secure broker needs, in one folder), bramble acl (what an ACL says).\n",
+          "that a secure broker needs, in one folder), bramble acl (what an ACL says), bramble store "
+          "(whether a\n"
+          "durable store is whole, and what is in it).\n",
           out);
 }
 
