@@ -105,6 +105,8 @@ UNIT_BINS := $(UNIT:%.c=$(BUILD)/%)
 FUZZ_BUILD := build/fuzz
 FUZZ_BINS := $(FUZZ:%=$(FUZZ_BUILD)/fuzz_%)
 UNIT_OBJECTS := $(UNIT:%.c=$(BUILD)/obj/%.o) $(TESTLIB:%.c=$(BUILD)/obj/%.o)
+STORE_FAULTS := $(BUILD)/test/faults/test_store_faults
+STORE_FAULTS_OBJECTS := $(patsubst %.c,$(BUILD)/obj/%.o,test/faults/test_store_faults.c test/faults/script.c test/faults/shim_vfs.c)
 
 # ---- flags: those of the user (CPPFLAGS, CFLAGS, LDFLAGS, LDLIBS) come last and win -------------------------------
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings \
@@ -270,6 +272,7 @@ test: ## build and run all tests (with SANITIZER=... on such a build)
 	@$(MAKE) --no-print-directory packages-test
 	@$(MAKE) --no-print-directory test-built
 	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory faults-store
 	@$(MAKE) --no-print-directory integration
 	@$(MAKE) --no-print-directory conformance
 	@$(MAKE) --no-print-directory hostile
@@ -297,6 +300,22 @@ $(UNIT_BINS): $(BUILD)/%: $(BUILD)/obj/%.o $(LIB)
 .PHONY: unit
 unit: packages-test $(UNIT_BINS) ## unit tests only
 	@$(run_env) test/lib/run-unit $(BUILD) $(UNIT_BINS)
+
+# The durable store on a disk that loses its power, is full, fails, rots. Samples, of which SEED=N gives the same
+# again; FAULTS=all is all of it (half an hour on a slow machine).
+$(STORE_FAULTS_OBJECTS): | packages-test
+$(STORE_FAULTS): $(STORE_FAULTS_OBJECTS) $(LIB)
+	$(say) LINK $@
+	@mkdir -p $(@D)
+	$(Q)$(call link,$(nolto_ldflags),$^ -lcmocka)
+
+.PHONY: faults-store faults-store-all
+faults-store: packages-test $(STORE_FAULTS) ## what a disk can do to the durable store: samples
+	@$(run_env) test/lib/run-unit $(BUILD) $(STORE_FAULTS)
+faults-store-all: packages-test $(STORE_FAULTS)
+	@$(run_env) FAULTS=all UNIT_TIMEOUT=7200 test/lib/run-unit $(BUILD) $(STORE_FAULTS)
+.PHONY: faults
+faults: faults-store-all
 
 # Node parts of the tests (mqtt.js, the browser driver), exactly as locked. Node looks for what a module imports in the
 # folders above it and nowhere else: hence the link (git ignores it).
@@ -517,4 +536,4 @@ distclean: ## remove all of build/ (the run folder stays)
 	$(Q)rm -rf build
 
 # ---- what each file includes, as the compiler found last time ---------------------------------------------------
--include $(OBJECTS:.o=.d) $(UNIT_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) $(FUZZ:%=$(FUZZ_BUILD)/obj/test/fuzz/fuzz_%.d) $(GCC_MARKS:.o=.d) $(CLANG_MARKS:.ok=.d) $(ANALYZER_MARKS:.ok=.d)
+-include $(OBJECTS:.o=.d) $(UNIT_OBJECTS:.o=.d) $(STORE_FAULTS_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) $(FUZZ:%=$(FUZZ_BUILD)/obj/test/fuzz/fuzz_%.d) $(GCC_MARKS:.o=.d) $(CLANG_MARKS:.ok=.d) $(ANALYZER_MARKS:.ok=.d)
