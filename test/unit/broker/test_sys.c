@@ -6,6 +6,7 @@
 
 #include "broker/log.h"
 #include "broker/mailbox.h"
+#include "broker/store_sqlite.h"
 #include "broker/sys.h"
 #include "fake_broker.h"
 
@@ -17,13 +18,18 @@ static void wake(void *unused)
     (void)unused;
 }
 
-static void begin(int interval)
+static void begin_with(int interval, const struct storage *storage)
 {
     rig.config.sys_interval = interval;
     rig.broker.loop->mailbox = mailbox_new(wake, NULL);
     assert_non_null(rig.broker.loop->mailbox);
-    sys = sys_new(&rig.broker, NULL);
+    sys = sys_new(&rig.broker, storage);
     assert_non_null(sys);
+}
+
+static void begin(int interval)
+{
+    begin_with(interval, NULL);
 }
 
 static void end(void)
@@ -243,6 +249,47 @@ static void sessions_that_nobody_came_back_for_expire(void **unused)
     end();
 }
 
+/* ---- the durable store ---- */
+
+/* Takes the place of the adapter's. */
+struct storage_figures storage_figures(const struct storage *storage)
+{
+    assert_ptr_equal(storage, &rig.storage.port);
+    return (struct storage_figures){
+        .commits = 1, .syncs = 12, .bytes_written = 123, .file_bytes = 1234, .wal_bytes = 12345};
+}
+
+static void a_durable_store_tells_of_its_troubles(void **unused)
+{
+    (void)unused;
+    begin_with(10, &rig.storage.port);
+    struct client *c = watcher();
+    expect_said(c, "$SYS/broker/store/trouble", "none");
+    expect_said(c, "$SYS/broker/store/blocked", "0");
+    expect_said(c, "$SYS/broker/store/syncs", "12");
+    expect_said(c, "$SYS/broker/store/bytes_written", "123");
+    expect_said(c, "$SYS/broker/store/file_bytes", "1234");
+    expect_said(c, "$SYS/broker/store/wal_bytes", "12345");
+    SEND(client_up("writer", true), "\x33\x07\0\1t\0\7xx"); /* retained: somebody waits for it */
+    settle();
+    c->t.out_size = 0;
+    fail_batch("the disk is full");
+    pass(10);
+    expect_said(c, "$SYS/broker/store/trouble", "the disk is full");
+    expect_said(c, "$SYS/broker/store/failures", "1");
+    expect_said(c, "$SYS/broker/store/blocked", "1");
+    c->t.out_size = 0;
+    commit_lazy(); /* tries again, whatever the time is */
+    pass(10);
+    expect_said(c, "$SYS/broker/store/trouble", "none");
+    expect_said(c, "$SYS/broker/store/blocked", "0");
+    expect_said(c, "$SYS/broker/store/commits", "1");
+    c->t.out_size = 0;
+    pass(10);
+    assert_null(published(c, "$SYS/broker/store/trouble")); /* only what has changed */
+    end();
+}
+
 /* There is no half of it; a value that could not be published is logged, and comes when it changes. */
 static void without_memory_there_is_no_start(void **unused)
 {
@@ -277,6 +324,7 @@ int main(void)
         TEST(log_lines_go_to_the_topic_of_their_type),
         TEST(log_lines_under_way_at_the_end_are_dropped),
         TEST(sessions_that_nobody_came_back_for_expire),
+        cmocka_unit_test_setup_teardown(a_durable_store_tells_of_its_troubles, setup_durable, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
