@@ -135,7 +135,7 @@ struct storage_reader {
 struct fetch {
     struct mail mail; /* first: fn is called on the loop when it is done; set by the asker */
     uint64_t session;
-    uint32_t count;    /* of numbers */
+    uint32_t count;    /* of numbers; the answer may have fewer, at least one, when they are large */
     uint64_t *numbers; /* rising */
     /* the answer */
     bool failed;                  /* it could not be read now: ask again later */

@@ -9,9 +9,12 @@
 #include "broker/store_sqlite_parts.h"
 #include <stdlib.h>
 
+enum { PAGE_BYTES = 262144 }; /* of an answer: behind the message that goes beyond that it ends */
+
 struct answer {
     struct sqlite_store *store;
     struct fetch *fetch;
+    uint32_t count; /* that there is room for */
     uint8_t *block;
     size_t used, room;
     bool failed;
@@ -25,7 +28,7 @@ static struct stored_delivery *delivery_at(const struct answer *answer, uint32_t
 
 static struct stored_message *message_at(const struct answer *answer, uint32_t i)
 {
-    return (struct stored_message *)(delivery_at(answer, 0) + answer->fetch->count) + i;
+    return (struct stored_message *)(delivery_at(answer, 0) + answer->count) + i;
 }
 
 static bool grow(struct answer *answer, size_t n)
@@ -199,6 +202,7 @@ static void settle(struct answer *answer)
 static bool start(struct answer *answer)
 {
     uint32_t count = answer->fetch->count;
+    answer->count = count;
     answer->used = count * (sizeof(struct stored_delivery) + sizeof(struct stored_message));
     answer->room = answer->used + (size_t)count * 256 + 1;
     answer->block = calloc(1, answer->room);
@@ -229,6 +233,9 @@ void sqlite_fetch(struct sqlite_store *store, struct fetch *fetch)
             take_row(&answer, i, row);
         }
         sqlite3_reset(row);
+        if (answer.used >= PAGE_BYTES) {
+            fetch->count = i + 1;
+        }
     }
     connection_exec(&store->reader, "COMMIT");
     if (answer.failed) {
