@@ -115,6 +115,7 @@ struct session *session_restore(struct sessions *sessions, uint64_t number, cons
 {
     struct session *session = add(sessions, number, client_id, who, false);
     if (session) {
+        session->owing.done = UINT64_MAX;
         session->policy = session->subs_policy = 0; /* the rules may be others than when it was stored */
     }
     return session;

@@ -56,7 +56,8 @@ struct owing {
     uint64_t session; /* its number */
     struct obligation *first, *last;
     uint64_t spilled; /* the lowest number of those that are only in the store (session_spill.h), 0: none */
-    uint64_t done;    /* the highest number of a CHANGE_DONE that its mark has not passed, 0: none */
+    uint64_t done; /* the highest number of a CHANGE_DONE that its mark has not passed, 0: none; UINT64_MAX:
+                      it was read back, and may have some */
     struct owing *next_marked;
     bool marked; /* its mark has moved since the last batch */
     bool gone;   /* what is discharged now needs no mark any more */

@@ -106,6 +106,7 @@ static void put_marks(struct store *store)
         store->marked = owing->next_marked;
         owing->marked = false;
         uint64_t number = low(store, owing);
+        owing->done = owing->done == UINT64_MAX ? store->last : owing->done;
         owing->done = owing->done < number ? 0 : owing->done;
         *store_append(&store->open) =
             (struct change){.kind = CHANGE_MARK, .session = owing->session, .number = number};
