@@ -3,7 +3,9 @@
  * session.h.
  *
  * A message that had gone out under a known identifier is sent again under that one. One whose identifier is
- * not known may have gone out as well: it gets a new one, and DUP.
+ * not known may have gone out as well: it gets a new one, and DUP. What is sent again goes first, so at QoS 1
+ * a known identifier counts only as long as no older message is without one: neither may have arrived, and
+ * order is worth more. At QoS 2 identifiers are stored in the order of the messages.
  */
 #include "broker/session_spill.h"
 
@@ -32,7 +34,8 @@ int session_restore_delivery(struct sessions *sessions, struct session *session,
                              const struct stored_delivery *delivery)
 {
     uint64_t number = delivery->message->number;
-    bool sent = delivery->id > 0 && !ring_find(&session->sent, delivery->id);
+    bool first = delivery->qos == 2 || (session->queue.count == 0 && !session->spill);
+    bool sent = first && delivery->id > 0 && !ring_find(&session->sent, delivery->id);
     store_loaded(sessions->store, number, delivery->others + 1);
     if (!sent && spill_wanted(sessions, session)) {
         if (spill_put(session, number, msg->payload_size) < 0) {
