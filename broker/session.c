@@ -195,6 +195,7 @@ void session_discard(struct sessions *sessions, struct session *session)
     HASH_DEL(sessions->by_id, session);
     inbound_free(&session->inbound);
     owed_drop(session);
+    spill_gone(session);
     if (session_is_stored(sessions, session)) {
         store_change(sessions->store, NULL,
                      &(struct change){.kind = CHANGE_SESSION_GONE, .session = session->number});

@@ -272,15 +272,21 @@ uint64_t spill_bytes(const struct session *session)
     return session->spill ? session->spill->bytes : 0;
 }
 
+void spill_gone(struct session *session)
+{
+    struct spill *spill = session->spill;
+    if (spill && spill->page) {
+        spill->page->session = NULL;
+        spill->page = NULL;
+    }
+    session->owing.spills = false;
+}
+
 bool spill_bury(struct sessions *sessions, struct session *session, size_t *places)
 {
     struct spill *spill = session->spill;
     if (!spill) {
         return true;
-    }
-    if (spill->page) {
-        spill->page->session = NULL;
-        spill->page = NULL;
     }
     for (; spill->count > 0 && *places > 0; --*places) {
         store_discharge_spilled(sessions->store, &session->owing, *number_at(spill, 0));

@@ -37,7 +37,9 @@ void spill_go_on(struct sessions *sessions, struct session *session);
 /* Messages that wait in it, and their payload bytes. */
 uint32_t spill_count(const struct session *session);
 uint64_t spill_bytes(const struct session *session);
-/* The session is gone: discharges at most *places, which is counted down. True when nothing is left. */
+/* The session is gone: nothing comes to it any more, neither a page nor a commit. */
+void spill_gone(struct session *session);
+/* The same, after that: discharges at most *places, which is counted down. True when nothing is left. */
 bool spill_bury(struct sessions *sessions, struct session *session, size_t *places);
 
 #endif
