@@ -259,10 +259,15 @@ void session_detach(struct sessions *sessions, struct session *session, int64_t 
     }
 }
 
+static uint32_t waiting(const struct session *session)
+{
+    return session->queue.count + session->queue0.count + spill_count(session);
+}
+
 bool session_room(const struct sessions *sessions, const struct session *session)
 {
     uint32_t max = sessions->limits.max_queued;
-    return max == 0 || session->queue.count + session->queue0.count < max;
+    return max == 0 || waiting(session) < max;
 }
 
 void session_lost(struct sessions *sessions, struct session *session)
@@ -273,7 +278,7 @@ void session_lost(struct sessions *sessions, struct session *session)
         session->drop_logged = true;
         log_write(LOG_T_NOTICE,
                   "Outgoing messages are being dropped for client %s: its queue is full (%u messages).",
-                  session->client_id, session->queue.count + session->queue0.count);
+                  session->client_id, waiting(session));
     }
 }
 
