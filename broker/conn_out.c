@@ -56,6 +56,11 @@ static void fill(struct conn *conn, struct window *window)
         if (out.kind == OUT_NONE) {
             break;
         }
+        if (out.wait) {
+            conn_answer_held(conn, out.wait, OUTQ_REL, PKT_PUBREL, out.id);
+            ticket_unref(out.wait);
+            continue;
+        }
         window_put(window, &out, mount);
         counters->messages_sent++;
         if (out.kind == OUT_PUBLISH) {

@@ -31,7 +31,7 @@ enum delivery_state {
 struct delivery {
     struct msg *msg;         /* a reference */
     struct obligation *owed; /* what the store knows of it; NULL: it is not durable */
-    struct ticket *wait;     /* D_STORING: until when; a reference */
+    struct ticket *wait;     /* D_STORING: until when; D_RELEASED: until when PUBREL waits; a reference */
     uint32_t seq;            /* order of arrival in the session, over both queues */
     uint16_t id;             /* 0 until it is sent */
     uint16_t skip;           /* identifiers to leave out before it: of those swept from the queue */

@@ -423,6 +423,12 @@ bool session_has_output(const struct sessions *sessions, const struct session *s
            (session->queue.count > 0 && window_open(sessions, session));
 }
 
+/* A reference on the ticket that PUBREL waits for; NULL: nothing. */
+static struct ticket *still_waits(const struct delivery *d)
+{
+    return ticket_closed(d->wait) ? NULL : ticket_ref(d->wait);
+}
+
 static struct outgoing take_again(struct session *session)
 {
     while (session->resend < session->sent.count) {
@@ -436,7 +442,7 @@ static struct outgoing take_again(struct session *session)
                                      .id = d->id};
         }
         if (d->state == D_RELEASED) {
-            return (struct outgoing){.kind = OUT_PUBREL, .id = d->id};
+            return (struct outgoing){.kind = OUT_PUBREL, .id = d->id, .wait = still_waits(d)};
         }
     }
     return (struct outgoing){.kind = OUT_NONE};
@@ -613,24 +619,25 @@ enum ack session_puback(struct sessions *sessions, struct session *session, uint
     return ACK_OK;
 }
 
-/* A crash after PUBREL must not bring the PUBLISH back: "PUBREC was received" is committed first. */
+/* A crash after PUBREL must not bring the PUBLISH back: "PUBREC was received" is committed first, whoever
+ * asks for PUBREL until then. */
 struct ticket *session_released(struct sessions *sessions, struct session *session, struct delivery *d)
 {
-    struct ticket *ticket = NULL;
     if (d->msg) { /* it is the client's now, or nobody's; only the identifier is left */
         session->sent_bytes -= d->msg->payload_size;
         msg_unref(d->msg);
         d->msg = NULL;
+        if (session_is_stored(sessions, session)) {
+            d->wait = store_begin(sessions->store);
+            store_change(
+                sessions->store, d->wait,
+                &(struct change){.kind = CHANGE_OUT, .session = session->number, .id = d->id, .qos = 2});
+            store_seal(sessions->store, d->wait);
+        }
+        store_discharge(sessions->store, d->owed);
+        d->owed = NULL;
     }
-    if (session_is_stored(sessions, session)) {
-        ticket = store_begin(sessions->store);
-        store_change(sessions->store, ticket,
-                     &(struct change){.kind = CHANGE_OUT, .session = session->number, .id = d->id, .qos = 2});
-        store_seal(sessions->store, ticket);
-    }
-    store_discharge(sessions->store, d->owed);
-    d->owed = NULL;
-    return ticket;
+    return still_waits(d);
 }
 
 void session_id_free(struct sessions *sessions, struct session *session, uint16_t id)
@@ -652,10 +659,8 @@ enum ack session_pubrec(struct sessions *sessions, struct session *session, uint
     if (d->qos != 2) {
         return ACK_WRONG;
     }
-    if (d->state != D_RELEASED) {
-        d->state = D_RELEASED;
-        *ticket = session_released(sessions, session, d);
-    }
+    d->state = D_RELEASED;
+    *ticket = session_released(sessions, session, d);
     return ACK_OK;
 }
 

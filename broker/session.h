@@ -111,6 +111,7 @@ struct outgoing {
     bool dup, retain;
     uint8_t qos;
     uint16_t id;
+    struct ticket *wait; /* PUBREL: it leaves when that is closed; a reference for the taker, or NULL */
 };
 
 enum ack { ACK_OK, ACK_UNKNOWN, ACK_WRONG };

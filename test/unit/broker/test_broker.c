@@ -248,6 +248,33 @@ static void a_release_is_sent_again(void **unused)
     from->t.out_size = 0;
 }
 
+/* Whichever connection it leaves on, a crash must not bring the PUBLISH back behind it. */
+static void a_release_waits_for_its_commit_after_a_resume_too(void **unused)
+{
+    (void)unused;
+    struct client *c = client_up("c", false), *from = client_up("from", true);
+    subscribe(c, "t", 2);
+    send_publish(from, 4, "t", 1, 1);
+    commit_all();
+    from->t.out_size = c->t.out_size = 0;
+    send_ack(c, PKT_PUBREC, 1);
+    settle();
+    EXPECT(c, "");
+    client_drop(c);
+    c = client_open();
+    send_connect(c, "c", false);
+    settle();
+    EXPECT(c, "\x20\2\1\0");
+    send_ack(c, PKT_PUBREC, 1); /* it does not know what has become of the first one */
+    settle();
+    EXPECT(c, "");
+    commit_all();
+    EXPECT(c, "\x62\2\0\1\x62\2\0\1");
+    send_ack(c, PKT_PUBCOMP, 1);
+    commit_lazy();
+    assert_int_equal(disk_count(&rig.storage, CHANGE_OUT), 0);
+}
+
 /* A batch has no limit of its own. */
 static void many_messages_are_stored_in_one_batch(void **unused)
 {
@@ -366,6 +393,8 @@ int main(void)
         T(a_certificate_names_by_its_subject),
         T(a_retained_message_goes_with_the_right_of_who_sent_it),
         T(a_release_is_sent_again),
+        cmocka_unit_test_setup_teardown(a_release_waits_for_its_commit_after_a_resume_too, setup_durable,
+                                        teardown),
         cmocka_unit_test_setup_teardown(many_messages_are_stored_in_one_batch, setup_durable, teardown),
         T(a_session_belongs_to_the_user_of_one_password_file),
         T(an_empty_user_name_is_not_no_name),

@@ -691,6 +691,38 @@ static void pubrel_waits_for_the_commit(void **unused)
     ticket_unref(publish);
 }
 
+/* Neither a client that says PUBREC again nor one that has come again gets PUBREL before that. */
+static void pubrel_waits_whoever_asks_for_it(void **unused)
+{
+    (void)unused;
+    offer(f.msg[2], 2);
+    take_nothing();
+    commit();
+    take_publish(2, 1, false);
+    struct ticket *first, *again;
+    session_pubrec(&f.sessions, f.session, 1, &first);
+    session_pubrec(&f.sessions, f.session, 1, &again);
+    assert_ptr_equal(again, first);
+    assert_false(ticket_closed(again));
+    reconnect();
+    struct outgoing out = session_take(&f.sessions, f.session);
+    assert_int_equal(out.kind, OUT_PUBREL);
+    assert_int_equal(out.id, 1);
+    assert_ptr_equal(out.wait, first);
+    ticket_unref(out.wait);
+    commit();
+    assert_true(ticket_closed(first));
+    ticket_unref(first);
+    ticket_unref(again);
+    session_pubrec(&f.sessions, f.session, 1, &again);
+    assert_null(again);
+    reconnect();
+    out = session_take(&f.sessions, f.session);
+    assert_int_equal(out.kind, OUT_PUBREL);
+    assert_null(out.wait);
+    assert_int_equal(session_pubcomp(&f.sessions, f.session, 1), ACK_OK);
+}
+
 static void destroying_a_session_discharges_all(void **unused)
 {
     (void)unused;
@@ -853,6 +885,7 @@ int main(void)
         D(kept_sessions_put_their_deliveries_into_the_ticket),
         D(a_dropped_delivery_is_no_obligation),
         D(pubrel_waits_for_the_commit),
+        D(pubrel_waits_whoever_asks_for_it),
         D(destroying_a_session_discharges_all),
         T(agrees_with_a_plain_model),
     };

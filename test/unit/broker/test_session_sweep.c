@@ -407,13 +407,14 @@ static void retiring_is_stored(void **unused)
     assert_int_equal(disk_find(&f.storage, CHANGE_OUT, session, 2)->number, f.storage.last_message);
     sweep(f.msg[1]);
     sweep(f.msg[2]);
-    commit();
-    assert_int_equal(disk_count(&f.storage, CHANGE_MESSAGE), 0);
-    assert_int_equal(disk_find(&f.storage, CHANGE_OUT, session, 2)->number, 0);
     struct ticket *rel;
     assert_int_equal(session_pubrec(&f.sessions, f.session, 2, &rel), ACK_OK);
     assert_false(ticket_closed(rel)); /* PUBREL waits as ever */
+    commit();
+    assert_true(ticket_closed(rel));
     ticket_unref(rel);
+    assert_int_equal(disk_count(&f.storage, CHANGE_MESSAGE), 0);
+    assert_int_equal(disk_find(&f.storage, CHANGE_OUT, session, 2)->number, 0);
     session_pubcomp(&f.sessions, f.session, 2);
     commit();
     assert_int_equal(disk_count(&f.storage, CHANGE_OUT), 0);
