@@ -131,6 +131,8 @@ static void start(uint8_t flags)
     rig.config.connection_messages = true;
     rig.config.max_inflight_messages = flags & 2 ? 3 : 20;
     rig.config.max_queued_messages = flags & 4 ? 5 : 1000;
+    rig.config.queue_memory_limit = flags & 32 ? 100 : 0;
+    rig.config.persistence_commit_delay = flags & 64 ? 3600000 : 0; /* as long as it takes */
     limits_changed();
     doors_open();
     for (int i = 0; i < SLOTS; i++) {
@@ -419,11 +421,19 @@ static void do_wrap(struct slot *s, uint8_t a)
     }
 }
 
-static void do_commit(void)
+/* Or it is not done: all of it is to be handed over again. */
+static void do_commit(uint8_t a)
 {
     if (rig.storage.batch) {
-        CHECK(fake_storage_commit(&rig.storage));
+        enum storage_error error = a & 1 ? STORAGE_FULL : STORAGE_ERROR;
+        CHECK(fake_storage_answer(&rig.storage, error, a % 8 == 7 || a % 8 == 6 ? "no" : NULL));
     }
+}
+
+/* Who waits for messages that are in the store only; or they cannot be read now. */
+static void do_fetch(uint8_t a)
+{
+    fake_storage_read(&rig.storage, a % 8 == 7);
 }
 
 static void do_local(uint8_t a, uint8_t b)
@@ -501,7 +511,8 @@ static void do_step(const struct step *step)
         fake_loop_pass(rig.broker.loop, step_time(a));
         break;
     case STEP_COMMIT:
-        do_commit();
+        do_commit(a);
+        do_fetch(b);
         break;
     case STEP_LIMITS:
         do_limits(a, b);
@@ -561,10 +572,15 @@ static void quiet(void)
     conn_hold_greetings(&rig.broker, false);
     conn_each(&rig.broker, unpause, NULL);
     fuzz_settle();
-    for (int rounds = 0; rig.login_count || rig.storage.batch || rig.broker.slow.first; rounds++) {
+    for (int rounds = 0;
+         rig.login_count || rig.storage.batch || rig.storage.fetch_count || rig.broker.slow.first ||
+         (rounds == 0 && rig.durable) || *store_trouble(rig.broker.store);
+         rounds++) {
         CHECK(rounds < TURNS_MOST);
         do_verdict(1);
-        do_commit();
+        do_commit(0);
+        do_fetch(0);
+        store_submit(rig.broker.store, true); /* not only after a while */
         fake_loop_pass(rig.broker.loop, SLOW_MS);
         fuzz_settle();
     }

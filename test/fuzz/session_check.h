@@ -43,7 +43,7 @@ static inline void check_sent(const struct session *s)
         const struct delivery *d = ring_at(&s->sent, i);
         CHECK(d->state != D_QUEUED);
         if (d->state == D_GONE) {
-            CHECK(!d->msg && !d->ticket);
+            CHECK(!d->msg && !d->owed && !d->wait);
             continue;
         }
         CHECK(d->id && !used[d->id]);
@@ -51,12 +51,23 @@ static inline void check_sent(const struct session *s)
         CHECK(d->qos == 2 || (d->qos == 1 && d->state != D_RELEASED));
         CHECK((d->state == D_RELEASED || d->state == D_RETIRED) == !d->msg);
         CHECK(d->state != D_RETIRED || s->peer); /* there is nobody who would answer */
+        CHECK(!d->wait);
         used[d->id] = 1;
         live++;
         bytes += d->msg ? d->msg->payload_size : 0;
     }
+    for (uint32_t i = 0; i < s->storing.count; i++) { /* to be sent when the disk has their identifiers */
+        const struct delivery *d = ring_at(&s->storing, i);
+        CHECK(d->state == D_STORING && d->qos == 2 && d->id && !used[d->id] && d->msg && d->owed && d->wait);
+        used[d->id] = 1;
+        live++;
+        bytes += d->msg->payload_size;
+    }
     for (uint32_t i = 0; i < s->sent.count; i++) {
         used[ring_at(&s->sent, i)->id] = 0;
+    }
+    for (uint32_t i = 0; i < s->storing.count; i++) {
+        used[ring_at(&s->storing, i)->id] = 0;
     }
     CHECK(live == s->inflight && bytes == s->sent_bytes);
     CHECK(s->sent.count == 0 || ring_at(&s->sent, 0)->state != D_GONE);
@@ -65,8 +76,8 @@ static inline void check_sent(const struct session *s)
 /* What is up to date holds nothing that its client may not read. */
 static inline void check_rights(const struct session *s)
 {
-    const struct ring *rings[] = {&s->queue0, &s->queue, &s->sent};
-    for (size_t k = 0; k < 3 && s->policy == rig.broker.sessions.policy; k++) {
+    const struct ring *rings[] = {&s->queue0, &s->queue, &s->storing, &s->sent};
+    for (size_t k = 0; k < 4 && s->policy == rig.broker.sessions.policy; k++) {
         for (uint32_t i = 0; i < rings[k]->count; i++) {
             const struct msg *msg = ring_at(rings[k], i)->msg;
             CHECK(!msg || router_may(&rig.broker, s->who, ACL_READ, msg_topic(msg)));
@@ -148,6 +159,9 @@ static inline void check_state(void)
     }
     CHECK(online == b->sessions.online && subs == subs_count(b->subs));
     CHECK(!b->slow.first || timer_running(&b->slow_timer));
+    for (struct conn *conn = b->noted_wills; conn; conn = conn->next_will) {
+        CHECK(conn->will_state == WILL_NOTED && conn->will && conn->session && *conn->will_link == conn);
+    }
 }
 
 /* ---- nothing more to do ---- */
@@ -157,7 +171,7 @@ static inline bool listens_to(const struct conn *conn)
 {
     bool deaf = conn->peer.blocked && conn->out.count >= 1000;
     return ((conn->state == CONN_GREETING && !rig.broker.greetings_wait) || conn->state == CONN_UP) &&
-           !conn->paused && !deaf;
+           !conn->paused && conn->hold == HOLD_NOT && !deaf;
 }
 
 static inline void check_input_settled(const struct conn *conn)
@@ -210,9 +224,12 @@ static inline void check_settled(void)
     CHECK(!b->flush.first && !b->resume.first && !b->sessions.gone && !b->sessions.walk);
     for (uint32_t i = 0; i < b->conn_slots; i++) {
         if (b->conns[i]) {
-            check_conn_settled(b->conns[i]);
-            bool waits = b->conns[i]->out.held > 0;
-            CHECK(!waits || rig.storage.batch); /* nobody waits for a batch that was never handed over */
+            const struct conn *conn = b->conns[i];
+            check_conn_settled(conn);
+            bool waits = !conn->peer.blocked && (conn->out.held > 0 || conn->hold != HOLD_NOT);
+            /* nobody waits for a batch that was never handed over, or is handed over again in a moment */
+            CHECK(!waits || rig.storage.batch || *store_trouble(b->store) ||
+                  rig.config.persistence_commit_delay > 0);
         }
     }
 }

@@ -20,6 +20,7 @@ struct owed {
     uint8_t type; /* of the packet that asks */
     uint16_t id;
     uint32_t codes; /* SUBSCRIBE: filters */
+    bool again;     /* PUBLISH: perhaps one that was not answered yet, and then it is not answered twice */
 };
 
 struct witness {
@@ -112,8 +113,11 @@ static inline void saw_publish(struct witness *w, uint8_t flags, struct slice bo
     }
     known_add(w->mount, p.topic, p.payload);
     if (p.qos) {
-        owed_add(&w->owed, &w->owed_count, &w->owed_cap,
-                 (struct owed){p.qos == 1 ? PKT_PUBACK : PKT_PUBREC, p.id, 0});
+        struct owed one = {.type = p.qos == 1 ? PKT_PUBACK : PKT_PUBREC, .id = p.id};
+        for (uint32_t i = 0; i < w->owed_count; i++) {
+            one.again |= w->owed[i].type == one.type && w->owed[i].id == one.id;
+        }
+        owed_add(&w->owed, &w->owed_count, &w->owed_cap, one);
     }
 }
 
@@ -121,7 +125,7 @@ static inline void saw_up(struct witness *w, const struct packet_frame *frame, s
 {
     uint16_t id = body.n >= 2 ? packet_get_u16(body.p) : 0;
     uint8_t flags = w->level == 3 && frame->type != PKT_PUBLISH ? frame->flags & 7 : frame->flags;
-    struct owed one = {0, id, 0};
+    struct owed one = {.id = id};
     switch (frame->type) {
     case PKT_CONNECT:
         saw_connect(w, flags, body);
@@ -143,7 +147,7 @@ static inline void saw_up(struct witness *w, const struct packet_frame *frame, s
         one.type = PKT_UNSUBACK;
         break;
     case PKT_PINGREQ:
-        one = (struct owed){PKT_PINGRESP, 0, 0};
+        one = (struct owed){.type = PKT_PINGRESP};
         break;
     default:
         break;
@@ -195,7 +199,7 @@ static inline bool answers(struct witness *w, uint8_t type, uint16_t id, uint32_
             owed_drop(w->owed, &w->owed_count, i);
             return true;
         }
-        if (acks_in_order(type, o->type) || (type == PKT_PUBREL && o->type == type)) {
+        if ((acks_in_order(type, o->type) && !o->again) || (type == PKT_PUBREL && o->type == type)) {
             return false;
         }
     }
@@ -211,7 +215,7 @@ static inline void got_publish(struct witness *w, uint8_t flags, struct slice bo
           (w->mount.n && known[known_hash(w->mount, p.topic, p.payload)]));
     if (p.qos) {
         owed_add(&w->acks, &w->ack_count, &w->ack_cap,
-                 (struct owed){p.qos == 1 ? PKT_PUBACK : PKT_PUBREC, p.id, 0});
+                 (struct owed){.type = p.qos == 1 ? PKT_PUBACK : PKT_PUBREC, .id = p.id});
     }
 }
 
@@ -236,9 +240,9 @@ static inline void got_answer(struct witness *w, const struct packet_frame *fram
     bool answer = answers(w, frame->type, id, body.n > 2 ? (uint32_t)body.n - 2 : 0);
     CHECK(answer || (frame->type == PKT_PUBREL && !w->clean)); /* sent again after a resume */
     if (frame->type == PKT_PUBREL) {
-        owed_add(&w->acks, &w->ack_count, &w->ack_cap, (struct owed){PKT_PUBCOMP, id, 0});
+        owed_add(&w->acks, &w->ack_count, &w->ack_cap, (struct owed){.type = PKT_PUBCOMP, .id = id});
     } else if (frame->type == PKT_PUBREC) {
-        owed_add(&w->acks, &w->ack_count, &w->ack_cap, (struct owed){PKT_PUBREL, id, 0});
+        owed_add(&w->acks, &w->ack_count, &w->ack_cap, (struct owed){.type = PKT_PUBREL, .id = id});
     }
 }
 
