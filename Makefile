@@ -18,6 +18,7 @@ COVERAGE ?=
 WERROR ?= 0
 SECONDS := 60
 SOAK_SECONDS ?= 7200
+FAULTS_SECONDS ?= 3600
 RUN_DIR ?= run
 RUN_ARGS ?=
 PYTEST_ARGS ?=
@@ -277,6 +278,7 @@ test: ## build and run all tests (with SANITIZER=... on such a build)
 	@$(MAKE) --no-print-directory conformance
 	@$(MAKE) --no-print-directory hostile
 	@$(MAKE) --no-print-directory sequences
+	@$(MAKE) --no-print-directory faults-short
 	@$(MAKE) --no-print-directory interop
 	@$(MAKE) --no-print-directory fuzz $(if $(sanitizers),SECONDS=0)
 	@echo "== make test: all passed ($(BIN))"
@@ -353,6 +355,14 @@ sequences: packages-test $(BIN) ## random sequences of what clients may do, judg
 	@$(call pytest,test/sequences,sequences)
 soak: packages-test $(BIN) ## the same with new seeds, for SOAK_SECONDS
 	@$(run_env) BRAMBLE='$(abspath $(BIN))' PYTHONDONTWRITEBYTECODE=1 $(PYTHON) test/sequences/sequences.py --seconds '$(SOAK_SECONDS)'
+
+# A run that fails leaves its log and its store in build/faults.
+.PHONY: faults faults-short
+faults-short: packages-test $(BIN) ## kill -9 under load, and disks that stall, fill up and fail, under a daemon with a store
+	@$(call pytest,test/faults,faults)
+faults: packages-test $(BIN) ## the same, every planted mistake, and hundreds of kills, for FAULTS_SECONDS
+	@export FAULTS_LONG=1 LONGEST=900; $(call pytest,test/faults,faults)
+	@$(run_env) BRAMBLE='$(abspath $(BIN))' PYTHONDONTWRITEBYTECODE=1 $(PYTHON) test/faults/rounds.py --seconds '$(FAULTS_SECONDS)'
 
 .PHONY: interop
 interop: packages-test $(BIN) $(NODE)/.done $(if $(wildcard ws/dashboard/build.sh),$(PAGE)/.done) ## tests with other people's clients and a browser

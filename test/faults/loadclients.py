@@ -489,12 +489,12 @@ class Subscriber(Client):
 
 class Looker(Subscriber):
     """Looks at what is retained: a clean session, and when what must be there is there, the end. The last filter is that
-    of a message that is always retained."""
+    of a message that is always retained; all are of one QoS, as QoS 0 may overtake QoS 1."""
 
     END = "r/end"
 
-    def __init__(self, world, name, filters, patience):
-        super().__init__(world, name, [*filters, (self.END, 0)], kept=False)
+    def __init__(self, world, name, filters, qos, patience):
+        super().__init__(world, name, [(f, qos) for f in (*filters, self.END)], kept=False)
         self.done = False
         self.world.later(patience, self.finish)  # what has not come by then does not come
 

@@ -245,7 +245,7 @@ class Run:
 
     def look(self):
         self.looks += 1
-        looker = Looker(self.world, f"look{self.looks}", [("r/1/+", 1), ("r/2/+", 0)], self.patience)
+        looker = Looker(self.world, f"look{self.looks}", ["r/1/+", "r/2/+"], self.random.choice([0, 1]), self.patience)
         looker.connect()
         return looker
 
