@@ -24,6 +24,12 @@ static void retained_changed(void *arg, struct msg *msg)
     store_change(arg, NULL, &(struct change){.kind = CHANGE_RETAINED, .msg = msg});
 }
 
+static bool again(void *arg, struct msg *retained)
+{
+    struct broker *broker = arg;
+    return retain_again(broker->retain, retained) == 0;
+}
+
 static void collect(void *arg)
 {
     struct broker *broker = arg;
@@ -101,6 +107,7 @@ int broker_init(struct broker *broker, struct loop *loop, struct config *config,
                                                               .closed = conn_ticket_closed,
                                                               .stored = session_stored,
                                                               .collect = collect,
+                                                              .again = again,
                                                               .blocked = blocked});
     broker->window = malloc(sizeof *broker->window);
     broker->read_buffer = malloc(READ_SIZE);

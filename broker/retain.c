@@ -133,6 +133,18 @@ void retain_collect(struct retain *retain, void (*fn)(void *arg, struct msg *msg
     }
 }
 
+int retain_again(struct retain *retain, struct msg *msg)
+{
+    struct retain_node *node = (struct retain_node *)tree_make(&retain->tree, msg_topic(msg));
+    if (!node) {
+        return -1;
+    }
+    if (!node->changed) {
+        note_change(retain, node, msg);
+    }
+    return 0;
+}
+
 struct visit {
     const struct tree *tree;
     void (*fn)(void *arg, struct msg *msg);

@@ -29,6 +29,10 @@ void retain_collect(struct retain *retain, void (*fn)(void *arg, struct msg *msg
 size_t retain_match(struct retain *retain, struct slice filter, void (*fn)(void *arg, struct msg *msg),
                     void *arg);
 
+/* The one collected last for its topic is not stored after all: it is to be collected again, unless the topic
+ * has changed since. 0, or -1 without memory. */
+int retain_again(struct retain *retain, struct msg *msg);
+
 /* Removes all for which drop(arg, msg) is true. */
 void retain_sweep(struct retain *retain, bool (*drop)(void *arg, const struct msg *msg), void *arg);
 

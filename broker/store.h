@@ -74,6 +74,9 @@ struct store_events {
     void (*stored)(void *arg, struct owing *owing, uint64_t number);
     /* A batch is being made: time for store_change() of what is only noted as changed. */
     void (*collect)(void *arg);
+    /* A batch with this CHANGE_RETAINED has failed: it is to be noted as changed, unless it has changed
+     * since. False: no memory, the store goes on with it itself. */
+    bool (*again)(void *arg, struct msg *retained);
     /* store_blocked() has another answer now. */
     void (*blocked)(void *arg, bool blocked);
 };

@@ -340,15 +340,25 @@ static void take_back_messages(struct store *store)
     }
 }
 
+/* Whoever collects it next time has the last value only. Else each attempt would add those that have changed
+ * since, as long as the disk is full. */
+static bool noted_again(struct store *store, const struct change *change)
+{
+    return change->kind == CHANGE_RETAINED && !change->ticket && store->events.again &&
+           store->events.again(store->events.arg, change->msg);
+}
+
 static void take_back_changes(struct store *store)
 {
     struct changes later = store->open;
     store->open = store->sent;
     store->sent = (struct changes){NULL, 0, 0};
+    bool noted = false;
     size_t kept = 0;
     for (size_t i = 0; i < store->open.count; i++) {
         struct change *change = &store->open.v[i];
-        if (change->kind == CHANGE_MESSAGE) {
+        if (change->kind == CHANGE_MESSAGE || noted_again(store, change)) {
+            noted |= change->kind == CHANGE_RETAINED;
             change_free(change);
         } else {
             store->urgent += change->ticket != NULL;
@@ -360,7 +370,7 @@ static void take_back_changes(struct store *store)
         *store_append(&store->open) = later.v[i];
     }
     free(later.v);
-    if (store->open.count > 0 && store->lazy_deadline == 0) {
+    if ((noted || store->open.count > 0) && store->lazy_deadline == 0) {
         store->lazy_deadline = store->clock();
     }
 }

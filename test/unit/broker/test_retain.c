@@ -303,6 +303,88 @@ static void agrees_with_a_plain_table(void **unused)
     assert_int_equal(retain->tree.count, 0);
 }
 
+/* ---- what the store does not know yet ---- */
+
+static void keep_stored(const char *topic, const char *payload)
+{
+    struct msg *msg = message(topic, payload);
+    assert_int_equal(retain_update_stored(retain, msg), 0);
+    msg_unref(msg);
+}
+
+/* Collects, and compares; what is expected is sorted. */
+static void collects(const char *expected)
+{
+    char all[512] = "";
+    met.n = 0;
+    retain_collect(retain, meet, NULL);
+    qsort(met.text, met.n, sizeof met.text[0], by_text);
+    for (size_t i = 0; i < met.n; i++) {
+        strcat(strcat(all, met.text[i]), " ");
+    }
+    assert_string_equal(all, expected);
+}
+
+static void the_last_value_of_a_topic_is_collected_once(void **unused)
+{
+    (void)unused;
+    collects("");
+    keep_stored("a/b", "1");
+    keep_stored("a", "2");
+    keep_stored("a/b", "3");
+    collects("a/b=3 a=2 ");
+    collects("");
+    keep("a", "4"); /* of the broker itself */
+    collects("");
+    keep_stored("a/b", "5");
+    collects("a/b=5 ");
+    assert_int_equal(retain_count(retain), 2);
+}
+
+/* The store has to be told that it is gone, and the topic takes no room after that. */
+static void that_it_is_gone_is_collected(void **unused)
+{
+    (void)unused;
+    keep_stored("a/b", "1");
+    keep_stored("a/b", "");
+    assert_int_equal(retain_count(retain), 0);
+    collects("a/b= ");
+    assert_int_equal(retain->tree.count, 0);
+    keep_stored("a/b", ""); /* it was gone before */
+    collects("");
+    keep_stored("a/b", "1");
+    collects("a/b=1 ");
+    keep_stored("a/b", "");
+    keep_stored("a/b", "2");
+    collects("a/b=2 ");
+    retain_sweep(retain, drop_all, NULL);
+    assert_int_equal(retain->tree.count, 0);
+}
+
+static void what_was_not_stored_is_collected_again(void **unused)
+{
+    (void)unused;
+    struct msg *gone = message("a", ""), *old = message("b", "1"), *same = message("c", "3");
+    keep_stored("b", "2");
+    assert_int_equal(retain_again(retain, gone), 0);
+    assert_int_equal(retain_again(retain, old), 0); /* which has changed since */
+    assert_int_equal(retain_again(retain, same), 0);
+    collects("a= b=2 c=3 ");
+    assert_int_equal(retain_count(retain), 1); /* nothing is retained by that */
+    assert_int_equal(gone->refs + old->refs + same->refs, 3);
+    msg_unref(gone);
+    msg_unref(old);
+    msg_unref(same);
+}
+
+static void ends_with_changes_that_nobody_has_collected(void **unused)
+{
+    (void)unused;
+    keep_stored("a/b", "1");
+    keep_stored("c", "1");
+    keep_stored("c", "");
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -314,6 +396,10 @@ int main(void)
         T(wildcards_at_the_first_level_do_not_meet_a_dollar),
         T(sweeps),
         T(lets_all_go_at_the_end),
+        T(the_last_value_of_a_topic_is_collected_once),
+        T(that_it_is_gone_is_collected),
+        T(what_was_not_stored_is_collected_again),
+        T(ends_with_changes_that_nobody_has_collected),
         T(agrees_with_a_plain_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -230,6 +230,27 @@ static void retained_at_qos_0_is_lazy(void **unused)
     principal_unref(who);
 }
 
+/* A disk that is full for long does not make the broker grow: only the last value of a topic waits. */
+static void retained_values_do_not_pile_up_while_the_disk_fails(void **unused)
+{
+    (void)unused;
+    struct principal *who = principal_new();
+    for (int i = 0; i < 50; i++) {
+        struct msg *msg = msg_new(slice_str("t"), slice_str("x"), 0, true, who);
+        router_publish(&rig.broker, msg, NULL);
+        msg_unref(msg);
+        store_submit(rig.broker.store, true);
+        assert_int_equal(fake_storage_has(&rig.storage, CHANGE_RETAINED), 1);
+        fake_storage_answer(&rig.storage, STORAGE_FULL, "no space");
+    }
+    store_submit(rig.broker.store, true);
+    assert_int_equal(rig.storage.count, 1);
+    commit();
+    assert_int_equal(disk_count(&rig.storage, CHANGE_RETAINED), 1);
+    assert_true(store_idle(rig.broker.store));
+    principal_unref(who);
+}
+
 /* $SYS: nothing of it is stored. */
 static void what_the_broker_says_itself_is_not_retained_for_ever(void **unused)
 {
@@ -266,6 +287,7 @@ int main(void)
         T(takes_note_of_pressure),
         D(a_ticket_is_closed_by_what_it_is_made_of),
         D(retained_at_qos_0_is_lazy),
+        D(retained_values_do_not_pile_up_while_the_disk_fails),
         D(what_the_broker_says_itself_is_not_retained_for_ever),
         D(publishing_now_waits_for_nothing),
     };

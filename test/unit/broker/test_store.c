@@ -24,7 +24,8 @@ static struct {
     int64_t now;
     uint64_t closed[MOST_CLOSED]; /* holders, in the order of closing */
     int closings;
-    int collected, blocked;
+    int collected, blocked, again;
+    bool again_works;
     bool is_blocked;
     struct owing *stored;
     uint64_t stored_number;
@@ -47,6 +48,14 @@ static void on_collect(void *arg)
 {
     assert_ptr_equal(arg, &f);
     f.collected++;
+}
+
+static bool on_again(void *arg, struct msg *msg)
+{
+    assert_ptr_equal(arg, &f);
+    assert_ptr_equal(msg, f.msg);
+    f.again++;
+    return f.again_works;
 }
 
 static void on_blocked(void *arg, bool blocked)
@@ -76,6 +85,7 @@ static int setup(void **unused)
                                                                 .closed = on_closed,
                                                                 .stored = on_stored,
                                                                 .collect = on_collect,
+                                                                .again = on_again,
                                                                 .blocked = on_blocked});
     if (!f.store) {
         return -1;
@@ -1153,6 +1163,41 @@ static void what_was_owed_in_a_failed_batch_may_be_discharged(void **unused)
     assert_false(store_blocked(f.store));
 }
 
+/* It is collected again then, with the value of that time; what waits for it waits. */
+static void what_is_retained_is_collected_again_after_a_failure(void **unused)
+{
+    (void)unused;
+    for (int works = 0; works < 2; works++) {
+        struct ticket *ticket = held();
+        f.again_works = works;
+        f.again = 0;
+        change(ticket, (struct change){.kind = CHANGE_VOID});
+        change(NULL, (struct change){.kind = CHANGE_RETAINED, .msg = f.msg});
+        seal(ticket);
+        submit();
+        batch_fails(STORAGE_ERROR, "a broken disk");
+        assert_int_equal(f.again, 1);
+        assert_int_equal(f.msg->refs, works ? 1 : 2);
+        assert_false(ticket_closed(ticket));
+        f.now += 1000;
+        submit();
+        assert_int_equal(fake_storage_has(&f.storage, CHANGE_RETAINED), !works);
+        commit();
+        assert_true(ticket_closed(ticket));
+        ticket_unref(ticket);
+    }
+    /* also where nothing else waits */
+    change(NULL, (struct change){.kind = CHANGE_RETAINED, .msg = f.msg});
+    store_submit(f.store, true);
+    batch_fails(STORAGE_ERROR, "a broken disk");
+    assert_false(store_idle(f.store));
+    f.now += 1000;
+    int collected = f.collected;
+    submit();
+    assert_int_equal(f.collected, collected + 1);
+    commit();
+}
+
 /* The order of the changes stays: those of a failed batch come first. */
 static void changes_of_a_failed_batch_come_before_later_ones(void **unused)
 {
@@ -1349,6 +1394,7 @@ int main(void)
         T(a_session_that_ends_leaves_no_mark),
         T(a_failed_batch_is_open_again),
         T(what_was_owed_in_a_failed_batch_may_be_discharged),
+        T(what_is_retained_is_collected_again_after_a_failure),
         T(changes_of_a_failed_batch_come_before_later_ones),
         T(a_full_disk_gets_removals_first),
         T(removals_that_fail_are_open_again),
