@@ -384,9 +384,8 @@ enum offer session_offer(struct sessions *sessions, struct session *session, str
     return taken(sessions, session, qos);
 }
 
-/* An identifier that no delivery under way uses [MQTT-2.3.1-4]. The window is never larger than the
- * identifiers. */
-static uint16_t next_id(struct session *session, uint16_t skip)
+/* The window is never larger than the identifiers. */
+uint16_t session_next_id(struct session *session, uint16_t skip)
 {
     for (;;) {
         session->last_id = session->last_id == UINT16_MAX ? 1 : session->last_id + 1;
@@ -506,7 +505,7 @@ static void into_window(struct sessions *sessions, struct session *session, cons
 /* QoS 2: it goes out when its identifier is on disk. False: no memory, it stays queued. */
 static bool store_first(struct sessions *sessions, struct session *session)
 {
-    uint16_t id = next_id(session, ring_at(&session->queue, 0)->skip);
+    uint16_t id = session_next_id(session, ring_at(&session->queue, 0)->skip);
     struct delivery *d = move_first(&session->queue, &session->storing, id);
     if (!d) {
         session->sent.gaps = true;
@@ -522,7 +521,7 @@ static bool store_first(struct sessions *sessions, struct session *session)
 static struct outgoing take_queued(struct sessions *sessions, struct session *session)
 {
     struct msg *msg = ring_at(&session->queue, 0)->msg;
-    uint16_t id = next_id(session, ring_at(&session->queue, 0)->skip);
+    uint16_t id = session_next_id(session, ring_at(&session->queue, 0)->skip);
     struct outgoing out = send_first(session, &session->queue, id);
     if (out.kind != OUT_NONE) {
         into_window(sessions, session, msg);

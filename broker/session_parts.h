@@ -16,6 +16,8 @@ void session_queued(struct sessions *sessions, struct session *session, const st
 void session_unqueued(struct sessions *sessions, struct session *session, const struct msg *msg);
 /* Tombstones leave the sent ring, as far as may be. */
 void session_tidy_sent(struct session *session);
+/* An identifier that no delivery under way uses [MQTT-2.3.1-4], behind skip others. */
+uint16_t session_next_id(struct session *session, uint16_t skip);
 /* Only PUBREL may follow for this one: its message goes, and that is stored. A reference on the ticket to
  * wait for, or NULL. */
 struct ticket *session_released(struct sessions *sessions, struct session *session, struct delivery *d);

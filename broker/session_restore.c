@@ -20,6 +20,18 @@ static struct delivery *into_sent(struct session *session, uint16_t id)
     return d;
 }
 
+/* That it was acknowledged may not have been stored, and its identifier have been given to a message of QoS
+ * 2, which must keep it: QoS 1 takes another. */
+static bool is_free(struct session *session, uint16_t id, uint8_t qos)
+{
+    struct delivery *other = ring_find(&session->sent, id);
+    if (other && qos == 2 && other->qos == 1) {
+        other->id = session_next_id(session, 0);
+        return true;
+    }
+    return !other;
+}
+
 int session_restore_released(struct session *session, uint16_t id)
 {
     struct delivery *d = into_sent(session, id);
@@ -35,7 +47,7 @@ int session_restore_delivery(struct sessions *sessions, struct session *session,
 {
     uint64_t number = delivery->message->number;
     bool first = delivery->qos == 2 || (session->queue.count == 0 && !session->spill);
-    bool sent = first && delivery->id > 0 && !ring_find(&session->sent, delivery->id);
+    bool sent = first && delivery->id > 0 && is_free(session, delivery->id, delivery->qos);
     store_loaded(sessions->store, number, delivery->others + 1);
     if (!sent && spill_wanted(sessions, session)) {
         if (spill_put(session, number, msg->payload_size) < 0) {

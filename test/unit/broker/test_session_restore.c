@@ -118,6 +118,26 @@ static void an_identifier_twice_is_given_once(void **unused)
     take_nothing();
 }
 
+/* The first was acknowledged before its identifier was given again, but that was not stored: the client holds
+ * the identifier for the message of QoS 2. */
+static void quality_2_keeps_its_identifier(void **unused)
+{
+    (void)unused;
+    back();
+    restore(70, 1, 5, 0);
+    restore(71, 1, 6, 0);
+    restore(72, 2, 5, 0);
+    restore(73, 2, 7, 0); /* which the first may just have got */
+    come();
+    goes_out(70, 1, 8);
+    goes_out(71, 1, 6);
+    goes_out(72, 2, 5);
+    goes_out(73, 2, 7);
+    take_nothing();
+    assert_int_equal(pubrec(5), ACK_OK);
+    assert_int_equal(session_puback(&f.sessions, f.session, 8), ACK_OK);
+}
+
 static void what_is_acknowledged_goes_from_the_disk(void **unused)
 {
     (void)unused;
@@ -184,6 +204,7 @@ int main(void)
         D(goes_on_in_order),
         D(a_known_identifier_does_not_overtake),
         D(an_identifier_twice_is_given_once),
+        D(quality_2_keeps_its_identifier),
         D(what_is_acknowledged_goes_from_the_disk),
         D(exceptions_from_before_go_too),
         D(what_is_too_much_stays_in_the_store),
