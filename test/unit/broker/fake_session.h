@@ -59,6 +59,7 @@ static inline void begin(struct storage *storage, bool clean)
     f.closed = 0;
     sessions_init(&f.sessions, f.subs, f.store, &(struct session_limits){.max_inflight = 20});
     fake_peer_init(&f.peer);
+    f.peer.peer.id = 1;
     f.session = session_new(&f.sessions, "pump", f.who, clean);
     for (uint8_t qos = 0; qos < 3; qos++) {
         f.msg[qos] = msg_new(slice_str("t"), slice_str("0123456789"), qos, false, NULL);

@@ -723,6 +723,187 @@ static void pubrel_waits_whoever_asks_for_it(void **unused)
     assert_int_equal(session_pubcomp(&f.sessions, f.session, 1), ACK_OK);
 }
 
+/* ---- QoS 2 of a kept session, until its identifier is stored ---- */
+
+/* QoS 0 and 1 do not wait behind it; what is of QoS 2 keeps its order. */
+static void what_has_to_be_stored_first_holds_nobody_up(void **unused)
+{
+    (void)unused;
+    offer(f.msg[2], 2);
+    offer(f.msg[1], 1);
+    offer(f.msg[0], 0);
+    offer(f.msg[2], 2);
+    offer(f.msg[1], 1);
+    take_publish(1, 2, false);
+    take_publish(0, 0, false);
+    take_publish(1, 4, false);
+    take_nothing();
+    assert_int_equal(f.session->storing.count, 2);
+    assert_int_equal(f.session->queue.count, 0);
+    commit();
+    assert_int_equal(f.closed, 1);
+    take_publish(2, 1, false);
+    take_publish(2, 3, false);
+    take_nothing();
+    for (uint16_t id = 1; id <= 4; id++) { /* all are found, whatever the order in which they went */
+        assert_int_equal(id % 2 ? pubrec(id) : session_puback(&f.sessions, f.session, id), ACK_OK);
+    }
+    session_pubcomp(&f.sessions, f.session, 1);
+    session_pubcomp(&f.sessions, f.session, 3);
+    assert_int_equal(f.session->inflight, 0);
+    assert_int_equal(f.session->sent_bytes, 0);
+}
+
+/* It is on its way: the window counts it, and its bytes. */
+static void what_is_being_stored_is_in_the_window(void **unused)
+{
+    (void)unused;
+    f.sessions.limits.max_inflight = 2;
+    offer(f.msg[2], 2);
+    offer(f.msg[2], 2);
+    offer(f.msg[1], 1);
+    take_nothing();
+    assert_int_equal(f.session->inflight, 2);
+    assert_int_equal(f.session->queue.count, 1);
+    assert_int_equal(f.sessions.queued, 1);
+    assert_int_equal(f.session->sent_bytes, 20);
+    f.sessions.limits.max_inflight = 3;
+    f.sessions.limits.max_inflight_bytes = 25;
+    take_nothing();
+    f.sessions.limits.max_inflight_bytes = 0;
+    take_publish(1, 3, false);
+    commit();
+    take_publish(2, 1, false);
+    take_publish(2, 2, false);
+    take_nothing();
+}
+
+/* Its batch is made while it waits: the identifier goes with the next one, and so does the delivery. */
+static void an_identifier_for_what_is_stored_already(void **unused)
+{
+    (void)unused;
+    f.sessions.limits.max_inflight = 1;
+    offer(f.msg[1], 1);
+    offer(f.msg[2], 2);
+    take_publish(1, 1, false);
+    commit();
+    uint64_t number = f.storage.last_message;
+    session_puback(&f.sessions, f.session, 1);
+    take_nothing();
+    store_submit(f.store, false);
+    assert_int_equal(fake_storage_has(&f.storage, CHANGE_MESSAGE), 0);
+    assert_int_equal(fake_storage_change(&f.storage, CHANGE_OUT, 0)->number, number);
+    assert_true(fake_storage_commit(&f.storage));
+    take_publish(2, 2, false);
+}
+
+static void another_connection_gets_what_was_being_stored(void **unused)
+{
+    struct fake_peer other;
+    (void)unused;
+    offer(f.msg[2], 2);
+    take_nothing();
+    fake_peer_init(&other);
+    other.peer.id = 77;
+    session_detach(&f.sessions, f.session, 0);
+    session_attach(&f.sessions, f.session, &other.peer, NULL);
+    commit();
+    assert_int_equal(f.closed, 77); /* who is told */
+    take_publish(2, 1, false);
+    reconnect();
+    take_publish(2, 1, true);
+    session_detach(&f.sessions, f.session, 0);
+    offer(f.msg[2], 2);
+    session_attach(&f.sessions, f.session, &f.peer.peer, NULL);
+    take_publish(2, 1, true);
+    take_nothing();
+    session_detach(&f.sessions, f.session, 0);
+    commit(); /* while nobody is there */
+    fake_peer_woken(&f.peer);
+    session_attach(&f.sessions, f.session, &f.peer.peer, NULL);
+    assert_true(fake_peer_woken(&f.peer));
+    take_publish(2, 1, true);
+    take_publish(2, 2, false);
+    take_nothing();
+}
+
+/* No identifier in use is given again, wherever its message stands. */
+static void identifiers_that_are_being_stored_are_in_use(void **unused)
+{
+    (void)unused;
+    offer(f.msg[2], 2);
+    offer(f.msg[1], 1);
+    take_publish(1, 2, false);
+    session_puback(&f.sessions, f.session, 2);
+    f.session->last_id = UINT16_MAX;
+    offer(f.msg[1], 1);
+    take_publish(1, 2, false); /* 1 waits for the disk */
+    offer(f.msg[2], 2);
+    take_nothing();
+    f.session->last_id = UINT16_MAX;
+    offer(f.msg[1], 1);
+    take_publish(1, 4, false);
+    commit();
+    take_publish(2, 1, false);
+    take_publish(2, 3, false);
+    assert_int_equal(session_puback(&f.sessions, f.session, 4), ACK_OK);
+    assert_int_equal(session_puback(&f.sessions, f.session, 2), ACK_OK);
+    assert_int_equal(pubrec(1), ACK_OK);
+    assert_int_equal(pubrec(3), ACK_OK);
+}
+
+/* An acknowledgement of what has not gone out is of nothing that is known. */
+static void nobody_acknowledges_what_is_being_stored(void **unused)
+{
+    (void)unused;
+    offer(f.msg[2], 2);
+    take_nothing();
+    assert_int_equal(pubrec(1), ACK_UNKNOWN);
+    assert_int_equal(session_pubcomp(&f.sessions, f.session, 1), ACK_UNKNOWN);
+    assert_int_equal(session_puback(&f.sessions, f.session, 1), ACK_UNKNOWN);
+    commit();
+    take_publish(2, 1, false);
+}
+
+static void a_session_that_ends_while_it_stores(void **unused)
+{
+    (void)unused;
+    struct ticket *ticket = store_begin(f.store);
+    session_offer(&f.sessions, f.session, f.msg[2], 2, false, ticket);
+    store_seal(f.store, ticket);
+    offer(f.msg[2], 2);
+    take_nothing();
+    store_submit(f.store, false);
+    offer(f.msg[2], 2);
+    take_nothing();
+    session_detach(&f.sessions, f.session, 0);
+    session_destroy(&f.sessions, f.session);
+    assert_true(ticket_closed(ticket));
+    ticket_unref(ticket);
+    assert_true(fake_storage_commit(&f.storage));
+    commit();
+    assert_int_equal(disk_count(&f.storage, CHANGE_MESSAGE), 0);
+    assert_int_equal(disk_count(&f.storage, CHANGE_OUT), 0);
+    assert_true(store_idle(f.store));
+}
+
+/* The disk works again: what waited goes out, once. */
+static void what_could_not_be_stored_goes_out_later(void **unused)
+{
+    (void)unused;
+    offer(f.msg[2], 2);
+    take_nothing();
+    for (int i = 0; i < 3; i++) {
+        store_submit(f.store, true);
+        fake_storage_answer(&f.storage, STORAGE_ERROR, "a broken disk");
+        take_nothing();
+    }
+    store_submit(f.store, true);
+    assert_true(fake_storage_commit(&f.storage));
+    take_publish(2, 1, false);
+    take_nothing();
+}
+
 static void destroying_a_session_discharges_all(void **unused)
 {
     (void)unused;
@@ -886,6 +1067,14 @@ int main(void)
         D(a_dropped_delivery_is_no_obligation),
         D(pubrel_waits_for_the_commit),
         D(pubrel_waits_whoever_asks_for_it),
+        D(what_has_to_be_stored_first_holds_nobody_up),
+        D(what_is_being_stored_is_in_the_window),
+        D(an_identifier_for_what_is_stored_already),
+        D(another_connection_gets_what_was_being_stored),
+        D(identifiers_that_are_being_stored_are_in_use),
+        D(nobody_acknowledges_what_is_being_stored),
+        D(a_session_that_ends_while_it_stores),
+        D(what_could_not_be_stored_goes_out_later),
         D(destroying_a_session_discharges_all),
         T(agrees_with_a_plain_model),
     };

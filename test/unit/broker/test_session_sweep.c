@@ -440,6 +440,39 @@ static void what_is_swept_before_it_is_stored_never_is(void **unused)
     ticket_unref(two);
 }
 
+/* Its client has not seen the identifier, whatever the disk knows of it. */
+static void what_is_swept_while_it_is_stored_goes_again(void **unused)
+{
+    (void)unused;
+    for (int committed = 0; committed < 2; committed++) {
+        struct ticket *ticket = offer_durable(2), *other = offer_durable(2);
+        struct msg *stays = f.msg[1];
+        offer(stays, 1);
+        take_publish(1, f.session->last_id + 1 + 2, false);
+        take_nothing();
+        store_submit(f.store, true);
+        if (committed) {
+            assert_true(fake_storage_commit(&f.storage));
+        }
+        assert_int_equal(sweep(f.msg[2]), 2);
+        assert_int_equal(f.session->storing.count, 0);
+        take_nothing();
+        if (!committed) {
+            assert_true(fake_storage_commit(&f.storage));
+        }
+        assert_true(ticket_closed(ticket) && ticket_closed(other));
+        commit();
+        assert_int_equal(disk_count(&f.storage, CHANGE_OUT), 0);
+        assert_int_equal(disk_count(&f.storage, CHANGE_MESSAGE), 1);
+        assert_int_equal(session_puback(&f.sessions, f.session, f.session->last_id), ACK_OK);
+        nothing_is_under_way();
+        commit();
+        assert_int_equal(disk_count(&f.storage, CHANGE_MESSAGE), 0);
+        ticket_unref(ticket);
+        ticket_unref(other);
+    }
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -463,6 +496,7 @@ int main(void)
         T(sessions_go_with_what_is_retired),
         D(retiring_is_stored),
         D(what_is_swept_before_it_is_stored_never_is),
+        D(what_is_swept_while_it_is_stored_goes_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
