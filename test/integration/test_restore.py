@@ -3,7 +3,7 @@ is owed to them and by them."""
 
 import pytest
 
-from rawmqtt import (PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBACK, Will, ack, publish, subscribe)
+from rawmqtt import PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBACK, Will, ack, publish, subscribe
 
 STORE = "persistence true\npersistence_location {dir}\npersistence_lazy_delay 0\n"
 
