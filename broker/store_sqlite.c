@@ -108,7 +108,9 @@ static void *reader(void *arg)
         fetch->rows = NULL;
         fetch->failed = true;
         if (!ending) {
+            pthread_mutex_lock(&store->reader_lock); /* free but for when the writer mends a failure */
             sqlite_fetch(store, fetch);
+            pthread_mutex_unlock(&store->reader_lock);
         }
         mailbox_post(store->mailbox, &fetch->mail);
     }
@@ -170,6 +172,7 @@ static struct sqlite_store *store_of(const struct storage_options *options)
     store->suspect = true;
     store->tidy_at = STORE_WAL_BOUND;
     pthread_mutex_init(&store->lock, NULL);
+    pthread_mutex_init(&store->reader_lock, NULL);
     pthread_cond_init(&store->wake, NULL);
     pthread_cond_init(&store->wake_reader, NULL);
     origins_start(&store->origins);
@@ -210,6 +213,15 @@ static int look_at_pages(struct sqlite_store *store, off_t size, struct err *err
     return rc == SQLITE_ROW ? 0 : -1;
 }
 
+/* As the file says: it may be older than the constant. */
+static uint32_t page_size_of(int fd)
+{
+    uint8_t bytes[2] = {0, 0};
+    uint32_t size =
+        pread(fd, bytes, sizeof bytes, 16) == sizeof bytes ? (uint32_t)bytes[0] << 8 | bytes[1] : 0;
+    return size == 1 ? 65536 : size;
+}
+
 static int open_all(struct sqlite_store *store, struct err *err)
 {
     struct stat st;
@@ -220,6 +232,7 @@ static int open_all(struct sqlite_store *store, struct err *err)
     if (fstat(store->file, &st)) {
         return err_set(err, "%s: cannot be read", err_path(store->path));
     }
+    store->page_size = page_size_of(store->file);
     store->device = st.st_dev;
     store->inode = st.st_ino;
     atomic_store(&store->file_bytes, (uint64_t)st.st_size);
@@ -314,6 +327,7 @@ void storage_close(struct storage *storage)
     pthread_cond_destroy(&store->wake);
     pthread_cond_destroy(&store->wake_reader);
     pthread_mutex_destroy(&store->lock);
+    pthread_mutex_destroy(&store->reader_lock);
     free(store->path);
     free(store);
 }

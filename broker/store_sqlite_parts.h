@@ -8,13 +8,14 @@
  *   store_sqlite_origin.c  who published: each different one stored once, counted
  *   store_sqlite_apply.c   a change becomes rows
  *   store_sqlite_write.c   a batch is one transaction; checkpoints
+ *   store_sqlite_recover.c what a failure leaves, and what must be done before another batch
  *   store_sqlite_count.c   what is written and synced
  *   store_sqlite_load.c    what is in the file, told at start
  *   store_sqlite_fetch.c   messages of one session, on the reader thread
  *   store_sqlite_tool.c    check, dump, vacuum
  *
  * Until storage_start() everything is the opening thread's; from then on `db`, `origins` and `reserved` are
- * the writer thread's alone, `reader` is the reader thread's, and what `lock` guards is said there.
+ * the writer thread's alone, `reader` is whose who holds reader_lock, and what `lock` guards is said there.
  */
 #ifndef BRAMBLE_STORE_SQLITE_PARTS_H
 #define BRAMBLE_STORE_SQLITE_PARTS_H
@@ -265,15 +266,17 @@ struct sqlite_store {
     struct counted_file counted[2];
     struct origins origins;
     uint64_t reserved; /* numbers up to this one may be given without a word in the file */
-    bool suspect;      /* see store_sqlite_write.c */
-    bool reopen;
+    bool suspect;      /* see store_sqlite_recover.c */
+    bool reopen, index_suspect;
     bool full;        /* the last batch had no room */
     uint64_t tidy_at; /* bytes of -wal from which on it is written back */
     int wal_frames;   /* in the -wal, after the last commit */
 
     bool loaded; /* only then it may be changed */
 
+    pthread_mutex_t reader_lock; /* held by the reader while it reads */
     struct connection reader;
+    uint32_t page_size; /* of the file */
 
     pthread_t writer_thread, reader_thread;
     bool writer_runs, reader_runs; /* as threads: they are to be joined */
@@ -298,6 +301,13 @@ int sqlite_open_writer(struct sqlite_store *store, struct err *err);
 /* Applies the batch in one transaction: 0, or -1 with error and why. Writer thread. */
 int sqlite_write(struct sqlite_store *store, const struct batch *batch, enum storage_error *error,
                  struct err *why);
+/* What has failed, in words, and what it means for the next batch. Before anything else is asked of the
+ * connection. */
+void sqlite_note_failure(struct sqlite_store *store, int rc, enum storage_error *error, struct err *why);
+/* Makes the store fit for another batch. 0, or -1: it is not yet. */
+int sqlite_recover(struct sqlite_store *store, enum storage_error *error, struct err *why);
+/* Writes the -wal back, in one of SQLite's modes; an SQLite code. */
+int sqlite_checkpoint(struct sqlite_store *store, int mode);
 /* After the commit was told: writes back what is in the -wal when it has grown past its bound. */
 void sqlite_tidy(struct sqlite_store *store);
 /* Everything to the file, and the -wal empty, as far as possible. */

@@ -388,12 +388,12 @@ __attribute__((format(printf, 1, 2))) static void sql(const char *format, ...)
     sqlite3_close(db);
 }
 
-static int count(const char *table)
+static int value_of(const char *column, const char *table)
 {
-    char text[128];
+    char text[256];
     sqlite3 *db;
     sqlite3_stmt *statement;
-    snprintf(text, sizeof text, "SELECT count(*) FROM %s", table);
+    snprintf(text, sizeof text, "SELECT %s FROM %s", column, table);
     assert_int_equal(sqlite3_open_v2(t.path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
     assert_int_equal(sqlite3_prepare_v2(db, text, -1, &statement, NULL), SQLITE_OK);
     assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
@@ -401,6 +401,11 @@ static int count(const char *table)
     sqlite3_finalize(statement);
     sqlite3_close(db);
     return n;
+}
+
+static int count(const char *table)
+{
+    return value_of("count(*)", table);
 }
 
 /* ---- what goes in comes back ---- */
@@ -941,7 +946,8 @@ static struct {
     sqlite3_vfs vfs;
     sqlite3_io_methods methods[2]; /* of the file, of the -wal */
     const sqlite3_io_methods *real[2];
-    bool fail_sync;
+    bool fail_sync, fail_sync_of_file;
+    bool written[100000]; /* which pages of the file */
     char log[8192];
     size_t n;
 } shim;
@@ -957,6 +963,7 @@ static void note(char letter)
 static int write_file_shim(sqlite3_file *file, const void *bytes, int n, sqlite3_int64 at)
 {
     note('w');
+    shim.written[at / n % (int)sizeof shim.written] = true;
     return shim.real[0]->xWrite(file, bytes, n, at);
 }
 
@@ -969,7 +976,7 @@ static int write_wal_shim(sqlite3_file *file, const void *bytes, int n, sqlite3_
 static int sync_file_shim(sqlite3_file *file, int flags)
 {
     note('s');
-    return shim.fail_sync ? SQLITE_IOERR_FSYNC : shim.real[0]->xSync(file, flags);
+    return shim.fail_sync || shim.fail_sync_of_file ? SQLITE_IOERR_FSYNC : shim.real[0]->xSync(file, flags);
 }
 
 static int sync_wal_shim(sqlite3_file *file, int flags)
@@ -1073,6 +1080,58 @@ static void after_a_failed_sync_nothing_is_committed_before_all_is_on_disk(void 
     assert_true(strstr(shim.log, "ws") && strstr(shim.log, "ws") < strchr(shim.log, 'W'));
     go_on_with_a_copy();
     assert_string_equal(t.text, "session 1 one by one at 10.0.0.1\nsession 3 three by three at 10.0.0.1\n");
+}
+
+static bool fetch(uint64_t session, uint32_t n, uint64_t *numbers);
+
+/* Commits large messages, most of them at most, until one fails. How many. */
+static size_t commit_many(uint64_t from, size_t most)
+{
+    char payload[4000];
+    memset(payload, 'x', sizeof payload - 1);
+    payload[sizeof payload - 1] = 0;
+    size_t n = 0;
+    for (bool committed = true; committed && n < most; n += committed) {
+        put_message(from + n, message("t", payload, 1, false, NULL), 1, 0);
+        committed = submit();
+        clear_changes();
+    }
+    return n;
+}
+
+static int root_of(const char *table)
+{
+    char what[128];
+    snprintf(what, sizeof what, "(SELECT rootpage FROM sqlite_schema WHERE name='%s')", table);
+    return value_of("rootpage", what);
+}
+
+/* What was written back before, while somebody read and so without a sync, is written again. */
+static void after_a_failed_write_back_all_of_it_is_done_again(void **unused)
+{
+    sqlite3 *db;
+    (void)unused;
+    start_store();
+    put_session(1, "one");
+    commit();
+    assert_int_equal(sqlite3_open(t.path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "BEGIN; SELECT * FROM session", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(commit_many(1000, 1200), 1200);
+    assert_true(fetch(1, 1, (uint64_t[]){1000})); /* the reader has the index open, too */
+    int root = root_of("session") - 1;
+    assert_true(shim.written[root]);
+    sqlite3_close(db);
+    memset(shim.written, 0, sizeof shim.written);
+    shim.fail_sync_of_file = true;
+    assert_true(commit_many(5000, 5000) <
+                5000); /* the write back has failed, and each time that it was tried */
+    put_session(2, "two");
+    assert_false(submit());
+    shim.fail_sync_of_file = false;
+    commit();
+    assert_true(shim.written[root]);
+    assert_int_equal(count("session"), 2);
+    assert_true(fetch(1, 1, (uint64_t[]){1000}));
 }
 
 static void what_failed_and_comes_back_is_whole_and_may_come_again(void **unused)
@@ -1787,6 +1846,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(each_commit_is_one_sync_of_the_wal, setup_shim, teardown_shim),
         cmocka_unit_test_setup_teardown(after_a_failed_sync_nothing_is_committed_before_all_is_on_disk,
                                         setup_shim, teardown_shim),
+        cmocka_unit_test_setup_teardown(after_a_failed_write_back_all_of_it_is_done_again, setup_shim,
+                                        teardown_shim),
         cmocka_unit_test_setup_teardown(what_failed_and_comes_back_is_whole_and_may_come_again, setup_shim,
                                         teardown_shim),
         cmocka_unit_test_setup_teardown(a_store_of_mosquitto_is_left_alone, setup, teardown),
