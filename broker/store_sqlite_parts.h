@@ -102,6 +102,7 @@ enum statement {
     SQL_OUT_OF,
     SQL_MESSAGE_GET,
     SQL_ORIGIN_GET,
+    SQL_FREE_PAGES,
     STATEMENTS
 };
 

@@ -123,6 +123,7 @@ static const char *const statements[STATEMENTS] = {
     [SQL_DONE_IS] = "SELECT 1 FROM done WHERE session=? AND number=?",
     [SQL_OUT_OF] = "SELECT id FROM out WHERE session=? AND number=?",
     [SQL_MESSAGE_GET] = "SELECT * FROM message WHERE number=?",
+    [SQL_FREE_PAGES] = "PRAGMA freelist_count",
     [SQL_ORIGIN_GET] = "SELECT * FROM origin WHERE number=?",
 };
 

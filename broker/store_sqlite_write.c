@@ -5,6 +5,7 @@
  * -wal was synced: then the batch is told as committed, and only after that the -wal is written back to the
  * file when it has grown past its bound. What a failure leaves: store_sqlite_recover.c.
  */
+#include "broker/msg.h"
 #include "broker/store_sqlite_parts.h"
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -38,19 +39,46 @@ static int apply_all(struct sqlite_store *store, const struct batch *batch, uint
     return rc == SQLITE_OK ? connection_run(&store->db, SQL_COMMIT, 0, 0) : rc;
 }
 
-/* Whether less is free than is to be kept free. */
-static bool low(const struct sqlite_store *store, struct err *why)
+/* Bytes that the batch adds, about. */
+static uint64_t weight_of(const struct batch *batch)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct msg *msg = batch->changes[i].msg;
+        bytes += 128 + (msg ? (uint64_t)msg->topic_size + msg->payload_size : 0) +
+                 (uint64_t)batch->changes[i].count * sizeof(struct recipient);
+    }
+    return bytes;
+}
+
+/* Bytes of the file that are free for something else. */
+static uint64_t free_inside(struct sqlite_store *store)
+{
+    sqlite3_stmt *statement = store->db.db ? connection_statement(&store->db, SQL_FREE_PAGES) : NULL;
+    uint64_t pages = 0;
+    if (statement && sqlite3_step(statement) == SQLITE_ROW) {
+        pages = (uint64_t)sqlite3_column_int64(statement, 0);
+    }
+    sqlite3_reset(statement);
+    return pages * store->page_size;
+}
+
+/* Whether the batch would use what is to be kept free. What removals have freed is inside the file, where the
+ * file system does not see it: as long as a batch fits in there, half of the reserve is enough, for the -wal.
+ */
+static bool low(struct sqlite_store *store, const struct batch *batch, struct err *why)
 {
     struct statvfs fs;
     if (store->min_free == 0 || statvfs(store->path, &fs)) {
         return false; /* what cannot be asked will say so when it is written to */
     }
-    uint64_t free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
-    if (free_bytes >= store->min_free) {
+    uint64_t outside = (uint64_t)fs.f_bavail * fs.f_frsize;
+    if (outside >= store->min_free ||
+        (outside >= store->min_free / 2 && free_inside(store) >= 2 * weight_of(batch))) {
         return false;
     }
     err_set(why, "%s: %llu KiB free on its file system, persistence_min_free keeps %llu KiB",
-            err_path(store->path), (unsigned long long)free_bytes / 1024,
+            err_path(store->path), (unsigned long long)outside / 1024,
             (unsigned long long)store->min_free / 1024);
     return true;
 }
@@ -81,7 +109,7 @@ int sqlite_write(struct sqlite_store *store, const struct batch *batch, enum sto
                  struct err *why)
 {
     uint64_t reserved = store->reserved;
-    if (!batch->removals && low(store, why)) {
+    if (!batch->removals && low(store, batch, why)) {
         *error = STORAGE_FULL;
         return -1;
     }

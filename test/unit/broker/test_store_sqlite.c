@@ -20,6 +20,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -804,6 +805,38 @@ static void below_what_is_kept_free_only_removals_pass(void **unused)
     t.removals = true;
     assert_true(submit());
     assert_int_equal(count("session"), 1);
+}
+
+static void what_fits_in_freed_room_of_the_file_passes_with_half_of_it(void **unused)
+{
+    enum { BIG = 1000000 };
+    char *big = malloc(BIG + 1);
+    struct statvfs fs;
+    (void)unused;
+    memset(big, 'x', BIG);
+    big[BIG] = 0;
+    assert_int_equal(statvfs(t.dir, &fs), 0);
+    t.min_free = (uint64_t)fs.f_bavail * fs.f_frsize / 2 * 3;
+    start_store();
+    t.removals = true; /* to get it filled */
+    put_session(1, "one");
+    put_message(2, message("t", big, 1, false, NULL), 1, 0);
+    commit();
+    t.removals = false;
+    put_message(3, message("t", "x", 1, false, NULL), 1, 0);
+    assert_false(submit());
+    assert_int_equal(t.error, STORAGE_FULL);
+    clear_changes();
+    t.removals = true;
+    put(CHANGE_MESSAGE_GONE, 0, 2);
+    commit();
+    t.removals = false;
+    put_message(3, message("t", "x", 1, false, NULL), 1, 0);
+    commit();
+    put_message(4, message("t", big, 1, false, NULL), 1, 0); /* fits, but barely */
+    assert_false(submit());
+    assert_int_equal(t.error, STORAGE_FULL);
+    free(big);
 }
 
 /* No file of this process may be longer: a disk that is full. */
@@ -1837,6 +1870,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(numbers_are_never_given_again, setup, teardown),
         cmocka_unit_test_setup_teardown(a_batch_that_comes_again_changes_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(below_what_is_kept_free_only_removals_pass, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_fits_in_freed_room_of_the_file_passes_with_half_of_it, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_full_disk_fails_batches_until_there_is_room, setup, teardown),
         cmocka_unit_test_setup_teardown(a_file_that_was_replaced_is_not_written_to, setup, teardown),
         cmocka_unit_test_setup_teardown(the_wal_is_written_back_and_stays_short, setup, teardown),
