@@ -304,7 +304,7 @@ unit: packages-test $(UNIT_BINS) ## unit tests only
 	@$(run_env) test/lib/run-unit $(BUILD) $(UNIT_BINS)
 
 # The durable store on a disk that loses its power, is full, fails, rots. Samples, of which SEED=N gives the same
-# again; FAULTS=all is all of it (half an hour on a slow machine).
+# again; FAULTS=all is all of it (some minutes of CPU).
 $(STORE_FAULTS_OBJECTS): | packages-test
 $(STORE_FAULTS): $(STORE_FAULTS_OBJECTS) $(LIB)
 	$(say) LINK $@
@@ -313,7 +313,7 @@ $(STORE_FAULTS): $(STORE_FAULTS_OBJECTS) $(LIB)
 
 .PHONY: faults-store faults-store-all
 faults-store: packages-test $(STORE_FAULTS) ## what a disk can do to the durable store: samples
-	@$(run_env) test/lib/run-unit $(BUILD) $(STORE_FAULTS)
+	@$(run_env) UNIT_TIMEOUT=600 test/lib/run-unit $(BUILD) $(STORE_FAULTS)
 faults-store-all: packages-test $(STORE_FAULTS)
 	@$(run_env) FAULTS=all UNIT_TIMEOUT=7200 test/lib/run-unit $(BUILD) $(STORE_FAULTS)
 .PHONY: faults

@@ -46,6 +46,7 @@ static const char *const endings[SHIM_FILES] = {"", "-wal"};
 struct file {
     sqlite3_file base; /* first */
     int number;        /* SHIM_FILES: not watched */
+    int error;         /* errno of the last failure */
 };
 
 static sqlite3_file *real_of(sqlite3_file *file)
@@ -205,7 +206,10 @@ struct disk {
 static void put(struct bytes *bytes, uint64_t at, const uint8_t *p, size_t n)
 {
     if (bytes->n < at + n) {
-        bytes->p = realloc(bytes->p, at + n + 1);
+        if (bytes->room < at + n) {
+            bytes->room = 2 * (at + n);
+            bytes->p = realloc(bytes->p, bytes->room);
+        }
         memset(bytes->p + bytes->n, 0, at + n - bytes->n);
         bytes->n = at + n;
     }
@@ -288,7 +292,8 @@ void shim_cut(size_t position, unsigned int seed, const char *path)
     pthread_mutex_lock(&shim.lock);
     for (int f = 0; f < SHIM_FILES; f++) {
         disk.settled[f] = shim.before[f];
-        disk.settled[f].p = malloc(shim.before[f].n + 1);
+        disk.settled[f].room = shim.before[f].n + 1;
+        disk.settled[f].p = malloc(disk.settled[f].room);
         if (shim.before[f].n > 0)
             memcpy(disk.settled[f].p, shim.before[f].p, shim.before[f].n);
         disk.open[f] = calloc(shim.count + 1, sizeof *disk.open[f]);
@@ -319,9 +324,11 @@ static int watched(const char *name)
     return SHIM_FILES;
 }
 
-static int code(int io_error)
+static int code(sqlite3_file *file, int io_error)
 {
     errno = shim.fault == SHIM_ENOSPC ? ENOSPC : EIO;
+    if (file)
+        ((struct file *)file)->error = errno;
     return shim.fault == SHIM_ENOSPC && io_error == SQLITE_IOERR_WRITE ? SQLITE_FULL : io_error;
 }
 
@@ -341,7 +348,7 @@ static int shim_write(sqlite3_file *file, const void *p, int n, sqlite3_int64 at
     if (number < SHIM_FILES && note(WRITE, number, (uint64_t)at, p, (size_t)n)) {
         if (n > 1)
             real_of(file)->pMethods->xWrite(real_of(file), p, n / 2, at);
-        return code(SQLITE_IOERR_WRITE);
+        return code(file, SQLITE_IOERR_WRITE);
     }
     return real_of(file)->pMethods->xWrite(real_of(file), p, n, at);
 }
@@ -350,7 +357,7 @@ static int shim_truncate(sqlite3_file *file, sqlite3_int64 size)
 {
     int number = ((struct file *)file)->number;
     if (number < SHIM_FILES && note(TRUNCATE, number, (uint64_t)size, NULL, 0))
-        return code(SQLITE_IOERR_TRUNCATE);
+        return code(file, SQLITE_IOERR_TRUNCATE);
     return real_of(file)->pMethods->xTruncate(real_of(file), size);
 }
 
@@ -358,7 +365,7 @@ static int shim_sync(sqlite3_file *file, int flags)
 {
     int number = ((struct file *)file)->number;
     (void)flags;
-    return number < SHIM_FILES && note(SYNC, number, 0, NULL, 0) ? code(SQLITE_IOERR_FSYNC) : SQLITE_OK;
+    return number < SHIM_FILES && note(SYNC, number, 0, NULL, 0) ? code(file, SQLITE_IOERR_FSYNC) : SQLITE_OK;
 }
 
 static int shim_size(sqlite3_file *file, sqlite3_int64 *size)
@@ -383,6 +390,10 @@ static int shim_check_lock(sqlite3_file *file, int *held)
 
 static int shim_control(sqlite3_file *file, int what, void *arg)
 {
+    if (what == SQLITE_FCNTL_LAST_ERRNO && ((struct file *)file)->error) {
+        *(int *)arg = ((struct file *)file)->error;
+        return SQLITE_OK;
+    }
     return real_of(file)->pMethods->xFileControl(real_of(file), what, arg);
 }
 
@@ -441,6 +452,7 @@ static int shim_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int
     (void)vfs;
     int rc = shim.real->xOpen(shim.real, name, real_of(file), flags, out);
     ((struct file *)file)->number = watched(name);
+    ((struct file *)file)->error = 0;
     file->pMethods = real_of(file)->pMethods ? &methods : NULL;
     return rc;
 }
@@ -450,7 +462,7 @@ static int shim_delete(sqlite3_vfs *vfs, const char *name, int sync_directory)
     int number = watched(name);
     (void)vfs;
     if (number < SHIM_FILES && access(name, F_OK) == 0 && note(REMOVE, number, 0, NULL, 0))
-        return code(SQLITE_IOERR_DELETE);
+        return code(NULL, SQLITE_IOERR_DELETE);
     return shim.real->xDelete(shim.real, name, sync_directory && number == SHIM_FILES);
 }
 

@@ -44,7 +44,7 @@ void shim_cut(size_t position, unsigned int seed, const char *path);
 
 struct bytes {
     uint8_t *p;
-    size_t n;
+    size_t n, room;
     bool exists;
 };
 
