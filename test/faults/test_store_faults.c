@@ -24,7 +24,7 @@
 
 #include <cmocka.h>
 
-enum { TRIES = 12 };
+enum { TRIES = 12, VICTIM = 8 /* batches in a file that is damaged */ };
 
 static struct {
     char dir[64], path[96], copy[96], base[96]; /* base: a store with nothing in it */
@@ -494,7 +494,7 @@ static void take_victim(struct victim *victim, const struct script *script, bool
     forget_run();
     if (!start_store(t.path))
         fail_msg("%s", t.err.text);
-    for (int i = 1; i <= BATCHES; i++)
+    for (int i = 1; i <= VICTIM; i++)
         assert_true(submit(script, i));
     if (killed)
         copy_store(t.path, t.copy);
@@ -549,12 +549,12 @@ static void judge_damage(struct victim *victim, const struct bytes *damaged)
     }
     close_store();
     int found = which(victim->script, 0, BATCHES);
-    victim->kept += found == BATCHES;
-    victim->torn += found == BATCHES - 1;
-    if (found == BATCHES || (found == BATCHES - 1 && scan.state == WAL_TORN))
+    victim->kept += found == VICTIM;
+    victim->torn += found == VICTIM - 1;
+    if (found == VICTIM || (found == VICTIM - 1 && scan.state == WAL_TORN))
         return;
     fail_msg("%s: %d of %d batches are there, the scan says %d, and nobody said a word:\n%s", t.doing, found,
-             BATCHES, scan.state, found < 0 ? t.loaded->p : "");
+             VICTIM, scan.state, found < 0 ? t.loaded->p : "");
 }
 
 static void flip_bytes(struct victim *victim, size_t wanted)
