@@ -563,7 +563,8 @@ static void flip_bytes(struct victim *victim, size_t wanted)
                  damaged = {.p = malloc(bytes->n), .n = bytes->n, .exists = true};
     memcpy(damaged.p, bytes->p, bytes->n);
     for (size_t at = 0; at < bytes->n; at++) {
-        if (!sampled(bytes->n, wanted) && at >= 32)
+        bool head = victim->file == 0 && at % 1024 < 8; /* of a page: how many rows, and where */
+        if (!head && at >= 32 && !sampled(bytes->n, wanted))
             continue;
         uint8_t mask = (uint8_t)(1 + chance(&t.seed) % 255);
         snprintf(t.doing, sizeof t.doing, "byte %zu of %zu of the %s ^ %02x", at, bytes->n,
