@@ -1,4 +1,5 @@
 """What the scripts of this folder share: a broker that runs, and what the system says about it; the load programs."""
+import atexit
 import os
 import re
 import resource
@@ -74,6 +75,13 @@ class Owed(Load):
         return [int(values[0]), float(values[1]), *map(int, values[2:])]
 
 
+def warm(program, broker):
+    """Writes so much that the store's files have their size and are written to again: from then on it is as it will be for long."""
+    load = Owed(program, broker.ports[0], publishers=10, messages=40000, retain=1, topics=100, root=1)
+    load.play()
+    load.stop()
+
+
 class Disk:
     """A file system whose writes can be counted: for root an ext4 in an image on a loop device, else just a folder."""
 
@@ -109,8 +117,9 @@ class Disk:
                 os.unlink(os.path.join(self.path, name))
 
     def close(self):
+        """Also when a program that has failed to end still uses it."""
         if self.device:
-            subprocess.run(["umount", self.path], check=True)
+            subprocess.run(["umount", "--lazy", self.path], check=True)
             subprocess.run(["losetup", "-d", self.device], check=True)
 
 
@@ -134,6 +143,7 @@ class Broker:
         command = [command] if isinstance(command, str) else command
         self.process = subprocess.Popen([*command, "-c", conf], stderr=subprocess.DEVNULL)
         self.pid = self.process.pid
+        atexit.register(self.process.kill)
         for port in self.ports:
             self.wait_for(port)
 

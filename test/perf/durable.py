@@ -40,23 +40,21 @@ def syncs_per_second(disk, seconds):
     return count / seconds
 
 
-def rate(name, command, disk, folder, program, options):
-    """One run: messages a second, latencies, messages for each flush (None: not known)."""
+def rate(name, command, disk, folder, program, options, seconds):
+    """Messages a second, latencies, messages for each flush (None: not known); with as many messages as take about so long."""
     disk.empty()
     broker = brokers.Broker(name, command, folder, CONFIG.format(disk=disk.path))
-    load = brokers.Owed(program, broker.ports[0], subscribers=1, **options)
+    brokers.warm(program, broker)
+    probe = brokers.Owed(program, broker.ports[0], subscribers=1, root=2, **options, messages=200 * options["publishers"])
+    played = probe.play()
+    probe.stop()
+    load = brokers.Owed(program, broker.ports[0], subscribers=1, **options, messages=max(1000, int(played[0] / played[1] * seconds)))
     before = disk.counted()[1]
     messages, seconds, median, late, _, _ = load.play()
     flushes = disk.counted()[1] - before
     load.stop()
     broker.stop()
     return messages / seconds, median, late, messages / flushes if flushes else None
-
-
-def enough(name, command, disk, folder, program, options, seconds):
-    """The same with as many messages as take about so long."""
-    probe = rate(name, command, disk, folder, program, {**options, "messages": 200 * options["publishers"]})
-    return rate(name, command, disk, folder, program, {**options, "messages": max(1000, int(probe[0] * seconds))})
 
 
 def print_rates(bramble, disk, folder, program, seconds):
@@ -66,8 +64,8 @@ def print_rates(bramble, disk, folder, program, seconds):
     for publishers in PUBLISHERS:
         for window in WINDOWS:
             options = {"publishers": publishers, "window": window}
-            a = enough("bramble", bramble, disk, folder, program, options, seconds)
-            b = enough("mosquitto", MOSQUITTO, disk, folder, program, options, seconds)
+            a = rate("bramble", bramble, disk, folder, program, options, seconds)
+            b = rate("mosquitto", MOSQUITTO, disk, folder, program, options, seconds)
             print(f"| {publishers}, {window} | {a[0]:.0f} | {a[1] / 1000:.2f} / {a[2] / 1000:.2f} | "
                   f"{f'{a[3]:.1f}' if a[3] else '-'} | {b[0]:.0f} | {b[1] / 1000:.2f} / {b[2] / 1000:.2f} |", flush=True)
     print(f"\nOne thread alone, once more: {syncs_per_second(disk, seconds):.0f}.\n")

@@ -10,7 +10,7 @@
  *   qos=1            0 or 1
  *   retain=0         1: with RETAIN
  *   topics=1         of each publisher, in turn
- *   base=0           the number of the first publisher, as its topics say it
+ *   root=0           number of the tree that all topics are in
  *   rate=0           messages a second of each publisher, in rounds of a tenth of a second; 0: as the window
  *                    allows. QoS 0 needs it
  *   subscribers=0    with CleanSession 0, QoS 1
@@ -40,7 +40,7 @@ static struct {
     const char *name;
     long value;
 } options[] = {{"publishers", 1}, {"window", 20}, {"messages", 1000}, {"payload", 64}, {"qos", 1},
-               {"retain", 0},     {"topics", 1},  {"base", 0},        {"rate", 0},     {"subscribers", 0},
+               {"retain", 0},     {"topics", 1},  {"root", 0},        {"rate", 0},     {"subscribers", 0},
                {"online", 0},     {"delay", 0},   {"closed", 0},      {"pairs", 0}};
 
 enum {
@@ -51,7 +51,7 @@ enum {
     QOS,
     RETAIN,
     TOPICS,
-    BASE,
+    ROOT,
     RATE,
     SUBSCRIBERS,
     ONLINE,
@@ -132,11 +132,9 @@ static struct client *client_new(int fd, bool publisher)
 
 static void open_subscriber(long i)
 {
-    char id[32], topic[32] = "w/#";
-    snprintf(id, sizeof id, "s%ld", i);
-    if (option(PAIRS)) {
-        snprintf(topic, sizeof topic, "w/%ld/#", i);
-    }
+    char id[32], topic[48];
+    snprintf(id, sizeof id, "s%ld-%ld", option(ROOT), i);
+    snprintf(topic, sizeof topic, option(PAIRS) ? "w%ld/%ld/#" : "w%ld/#", option(ROOT), i);
     int fd = connect_kept(load.port, id);
     subscribe_at(fd, topic, 1);
     if (i < option(ONLINE)) {
@@ -170,7 +168,7 @@ static size_t put_publish(uint8_t *packet, long publisher, long sequence)
 {
     char topic[48];
     uint8_t body[70000];
-    snprintf(topic, sizeof topic, "w/%ld/%ld", option(BASE) + publisher, sequence % option(TOPICS));
+    snprintf(topic, sizeof topic, "w%ld/%ld/%ld", option(ROOT), publisher, sequence % option(TOPICS));
     uint8_t *b = put_text(body, topic), *p = packet;
     if (option(QOS)) {
         long id = 1 + sequence % (IDS - 1);

@@ -65,7 +65,7 @@ def loading(bramble, disk, folder, program, part):
     disk.empty()
     broker = Broker(bramble, disk, folder)
     play(program, broker, messages=0, subscribers=10000 // part, pairs=1)
-    play(program, broker, messages=100000 // part, topics=100000 // part, retain=1, window=4000, base=1000000)
+    play(program, broker, messages=100000 // part, topics=100000 // part, retain=1, window=4000, root=1)
     broker.stop()
     row("file, MiB", f"{size(disk) / 2**20:.1f}")
     broker = Broker(bramble, disk, folder)

@@ -5,7 +5,7 @@
 
 Prints a Markdown table. The load is owed.c: 10 publishers of QoS 1, 64 B, each with 1 or 20 messages under way, and kept sessions
 of which some are away; or retained updates. "all": each subscriber takes the messages of all publishers; "pairs": of one each.
-The store has a file system of its own, for root an ext4 on a loop device, whose counters say what a card would have been given:
+Each case begins with a store that has been written to for a while. It has a file system of its own, for root an ext4 on a loop device, whose counters say what a card would have been given:
 data, file system and journal. All is counted after persistence_lazy_delay has passed, and once more after the daemon has ended
 (the last checkpoint). write_bytes is the daemon's own count (/proc/PID/io), in pages. Nothing here passes or fails.
 """
@@ -42,6 +42,7 @@ def cases():
 def measure(bramble, disk, folder, program, options):
     disk.empty()
     broker = brokers.Broker("bramble", bramble, folder, CONFIG.format(disk=disk.path))
+    brokers.warm(program, broker)
     load = brokers.Owed(program, broker.ports[0], **options)
     time.sleep(LAZY)
     block, own = disk.counted(), broker.io("write_bytes")
