@@ -2,6 +2,8 @@
  * test_session.c - sessions: what is offered comes out in order, with identifiers that nobody else uses,
  * within the limits, and nothing is held at the end.
  */
+#include "test/unit/no_memory.h"
+/* comes first */
 #include "fake_session.h"
 #include "random.h"
 
@@ -904,6 +906,33 @@ static void what_could_not_be_stored_goes_out_later(void **unused)
     take_nothing();
 }
 
+static void take_nothing_yet(void)
+{
+    assert_int_equal(take().kind, OUT_NONE);
+}
+
+/* It stays where it is, and its turn comes. */
+static void without_memory_to_store_one_it_waits(void **unused)
+{
+    (void)unused;
+    offer(f.msg[2], 2);
+    offer(f.msg[1], 1);
+    for (int i = 0; i < 3; i++) {
+        memory_fails(0, 1);
+        take_nothing_yet();
+        assert_int_equal(memory_calm(), 1);
+        assert_int_equal(f.session->queue.count, 2);
+        assert_int_equal(f.session->inflight, 0);
+    }
+    take_publish(1, 5, false);
+    take_nothing();
+    commit();
+    take_publish(2, 4, false);
+    take_nothing();
+    assert_int_equal(session_puback(&f.sessions, f.session, 5), ACK_OK);
+    assert_int_equal(pubrec(4), ACK_OK);
+}
+
 static void destroying_a_session_discharges_all(void **unused)
 {
     (void)unused;
@@ -1075,6 +1104,7 @@ int main(void)
         D(nobody_acknowledges_what_is_being_stored),
         D(a_session_that_ends_while_it_stores),
         D(what_could_not_be_stored_goes_out_later),
+        D(without_memory_to_store_one_it_waits),
         D(destroying_a_session_discharges_all),
         T(agrees_with_a_plain_model),
     };

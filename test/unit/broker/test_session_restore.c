@@ -2,6 +2,8 @@
  * test_session_restore.c - a session as it was stored goes on where it was: what it is owed, in order, under
  * the identifiers that its client may have seen.
  */
+#include "test/unit/no_memory.h"
+/* comes first */
 #include "fake_session.h"
 
 /* The setup's session is another one: this is read back. */
@@ -196,6 +198,34 @@ static void what_is_too_much_stays_in_the_store(void **unused)
     assert_int_equal(f.session->spill->old, 79);
 }
 
+/* The start fails: what is not in memory would be lost with the first mark. */
+static void without_memory_it_says_so(void **unused)
+{
+    (void)unused;
+    session_detach(&f.sessions, f.session, 0);
+    session_destroy(&f.sessions, f.session);
+    for (int i = 0; i < 2; i++) {
+        memory_fails(i, 1);
+        assert_null(session_restore(&f.sessions, 40, "pump", f.who));
+    }
+    memory_calm();
+    f.session = session_restore(&f.sessions, 40, "pump", f.who);
+    memory_fails(0, 1);
+    assert_int_equal(session_restore_released(f.session, 5), -1);
+    memory_fails(1, 1); /* the first is for the message itself */
+    assert_int_equal(restore(70, 1, 5, 0), -1);
+    memory_fails(1, 1);
+    assert_int_equal(restore(70, 1, 0, 0), -1);
+    f.sessions.limits.queue_memory = 1;
+    f.sessions.queued = 1;
+    for (int i = 1; i < 3; i++) {
+        memory_fails(i, 1);
+        assert_int_equal(restore(70, 1, 0, 0), -1);
+    }
+    f.sessions.queued = 0;
+    assert_int_equal(memory_calm(), 1);
+}
+
 int main(void)
 {
 #define D(name) cmocka_unit_test_setup_teardown(name, setup_durable, teardown)
@@ -208,6 +238,7 @@ int main(void)
         D(what_is_acknowledged_goes_from_the_disk),
         D(exceptions_from_before_go_too),
         D(what_is_too_much_stays_in_the_store),
+        D(without_memory_it_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

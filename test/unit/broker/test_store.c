@@ -4,12 +4,18 @@
  * The sessions here are only what the store sees of them: struct owing. At random, with real sessions, it is
  * tried in test_store_random.c.
  */
+#include "test/unit/no_memory.h"
+/* comes first */
 #include "broker/mem.h"
 #include "broker/store_parts.h"
 #include "fake_storage.h"
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -1352,6 +1358,67 @@ static void a_commit_unblocks(void **unused)
     msg_unref(large);
 }
 
+/* ---- no memory ---- */
+
+static void take_an_obligation(void)
+{
+    away(NULL, 0);
+}
+
+static void open_a_ticket(void)
+{
+    store_begin(f.store);
+}
+
+static void put_text(void)
+{
+    change(NULL, (struct change){.kind = CHANGE_WILL_GONE, .text = (uint8_t *)"x", .count = 1});
+}
+
+static void put_many(void)
+{
+    for (int i = 0; i < 100; i++) {
+        change(NULL, (struct change){.kind = CHANGE_MESSAGE_GONE, .number = 1});
+    }
+}
+
+static void hand_over(void)
+{
+    submit();
+}
+
+static void hear_of_many(void)
+{
+    store_loaded(f.store, 77, 2);
+}
+
+/* An acknowledgement of what is not stored would be a lie: the process ends. */
+static void without_memory_it_stops(void **unused)
+{
+    static void (*const ways[])(void) = {take_an_obligation, open_a_ticket, put_text,
+                                         put_many,           hand_over,     hear_of_many};
+    (void)unused;
+    struct obligation *ob = away(NULL, 1);
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+            setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+            signal(SIGABRT, SIG_DFL);
+            memory_fails(0, ALL_OF_THEM);
+            ways[i]();
+            _exit(0);
+        }
+        int status = 0;
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    }
+    memory_fails(0, 1);
+    assert_null(store_new(NULL, &(struct store_events){0}));
+    memory_calm();
+    discharge(ob);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -1401,6 +1468,7 @@ int main(void)
         T(a_removal_does_not_overtake_what_it_removes),
         T(too_much_that_waits_blocks),
         T(a_commit_unblocks),
+        T(without_memory_it_stops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

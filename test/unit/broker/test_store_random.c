@@ -791,7 +791,7 @@ static void one_seed(uint64_t seed)
 static void keeps_what_it_promises(void **unused)
 {
     (void)unused;
-    unsigned long first = 1, last = 40, fetches = 0, spilled = 0, crashes = 0, arrivals = 0, failures = 0;
+    unsigned long first = 1, last = 20, fetches = 0, spilled = 0, crashes = 0, arrivals = 0, failures = 0;
     const char *seeds = getenv("BRAMBLE_SEEDS");
     if (seeds) {
         char *end;
