@@ -489,10 +489,14 @@ static struct outgoing send_first(struct session *session, struct ring *from, ui
 
 static struct outgoing take_stored(struct session *session)
 {
-    struct delivery *d = ring_at(&session->storing, 0);
-    ticket_unref(d->wait);
-    d->wait = NULL;
-    return send_first(session, &session->storing, d->id);
+    const struct delivery *first = ring_at(&session->storing, 0);
+    struct ticket *waited = first->wait;
+    struct outgoing out = send_first(session, &session->storing, first->id);
+    if (out.kind != OUT_NONE) {
+        ring_at(&session->sent, session->sent.count - 1)->wait = NULL;
+        ticket_unref(waited);
+    }
+    return out;
 }
 
 static void into_window(struct sessions *sessions, struct session *session, const struct msg *msg)

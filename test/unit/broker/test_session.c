@@ -933,6 +933,33 @@ static void without_memory_to_store_one_it_waits(void **unused)
     assert_int_equal(pubrec(4), ACK_OK);
 }
 
+/* Its identifier is stored, but there is no place among what was sent. Its client may come again meanwhile.
+ */
+static void without_memory_what_is_stored_waits(void **unused)
+{
+    (void)unused;
+    offer(f.msg[2], 2);
+    for (uint16_t id = 2; id <= 5; id++) {
+        offer(f.msg[1], 1);
+        take_publish(1, id, false);
+    }
+    commit();
+    assert_int_equal(f.session->sent.count, f.session->sent.cap);
+    for (int i = 0; i < 2; i++) {
+        memory_fails(0, 1);
+        struct outgoing out = session_take(&f.sessions, f.session);
+        assert_int_equal(memory_calm(), 1);
+        assert_int_equal(out.kind, OUT_NONE);
+        assert_int_equal(f.session->storing.count, 1);
+        reconnect();
+        for (uint16_t id = 2; id <= 5; id++) {
+            take_publish(1, id, true);
+        }
+    }
+    take_publish(2, 1, false);
+    take_nothing();
+}
+
 static void destroying_a_session_discharges_all(void **unused)
 {
     (void)unused;
@@ -1105,6 +1132,7 @@ int main(void)
         D(a_session_that_ends_while_it_stores),
         D(what_could_not_be_stored_goes_out_later),
         D(without_memory_to_store_one_it_waits),
+        D(without_memory_what_is_stored_waits),
         D(destroying_a_session_discharges_all),
         T(agrees_with_a_plain_model),
     };
