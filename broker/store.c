@@ -16,6 +16,7 @@ enum {
     OB_WEIGHT = 128,         /* bytes, beside the message */
     PENDING_MOST = 8388608,  /* bytes that wait to be stored before publishers are held */
     PENDING_AGAIN = 4194304, /* ...until there are fewer again */
+    LAZY_MOST = 10000,       /* changes that nobody waits for */
 };
 
 void store_out_of_memory(void)
@@ -195,10 +196,14 @@ struct change *store_append(struct changes *changes)
     return change;
 }
 
-/* Nobody waits for what has changed: it goes with the next batch, or after a while. */
+/* Nobody waits for what has changed: it goes with the next batch, or after a while, or when there is much of
+ * it.
+ */
 static void lazy(struct store *store)
 {
-    if (store->lazy_deadline == 0) {
+    if (store->open.count >= LAZY_MOST) {
+        store->lazy_deadline = store->clock();
+    } else if (store->lazy_deadline == 0) {
         store->lazy_deadline = store->clock() + store->times.lazy_delay;
     }
 }

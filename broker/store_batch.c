@@ -19,7 +19,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RETRY_MS = 1000, BATCH_MOST = 4194304 /* bytes of messages in one, about */ };
+enum {
+    RETRY_MS = 1000,
+    BATCH_MOST = 4194304, /* bytes of messages in one, about */
+    CHANGES_KEEP = 1024,  /* places that are kept when they are empty */
+};
 
 /* ---- making one ---- */
 
@@ -39,6 +43,10 @@ void changes_clear(struct changes *changes)
         change_free(&changes->v[i]);
     }
     changes->count = 0;
+    if (changes->cap > CHANGES_KEEP) {
+        free(changes->v);
+        *changes = (struct changes){NULL, 0, 0};
+    }
 }
 
 /* Neighbours in the list that came with one publish are one row. */

@@ -1051,6 +1051,24 @@ static void an_identifier_of_what_was_dropped_is_not_stored(void **unused)
     assert_int_equal(disk_count(&f.storage, CHANGE_OUT), 0);
 }
 
+/* A client that takes all that waited for it makes a great many: those go before their time, and what they
+ * took is given back. */
+static void a_great_many_lazy_changes_are_not_kept(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < 9999; i++) {
+        change(NULL, (struct change){.kind = CHANGE_UNSUBSCRIBE, .text = (uint8_t *)"t", .count = 1});
+    }
+    assert_int_equal(store_next(f.store), 5000);
+    change(NULL, (struct change){.kind = CHANGE_UNSUBSCRIBE, .text = (uint8_t *)"t", .count = 1});
+    assert_int_equal(store_next(f.store), 0);
+    submit();
+    assert_int_equal(f.storage.count, 10000);
+    commit();
+    store_all();
+    assert_true(f.store->open.cap + f.store->sent.cap <= 2048);
+}
+
 /* ---- sessions that end ---- */
 
 static void a_session_that_ends_at_each_stage(void **unused)
@@ -1457,6 +1475,7 @@ int main(void)
         T(an_identifier_is_stored_with_the_number_of_its_message),
         T(an_identifier_whose_batch_fails_follows_its_message),
         T(an_identifier_of_what_was_dropped_is_not_stored),
+        T(a_great_many_lazy_changes_are_not_kept),
         T(a_session_that_ends_at_each_stage),
         T(a_session_that_ends_leaves_no_mark),
         T(a_failed_batch_is_open_again),
