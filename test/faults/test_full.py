@@ -100,7 +100,7 @@ def test_nothing_is_acknowledged_and_all_goes_on(durable, trouble):
     assert sorted(new.next().kind for _ in range(2)) == [SUBACK, PINGRESP]
     assert sorted(watcher.topics(2)) == ["t/one", "t/two"]
     watcher.ping()
-    broker.wait_log("works again")
+    broker.wait_log("store works again")
     broker.kill()  # and what was acknowledged is there
     broker.disk.put("watch", 0)
     broker.start()
@@ -121,7 +121,7 @@ def test_held_longer_than_allowed(durable, trouble):
         client.expect_closed()
         broker.wait_log("longer than persistence_hold_timeout")
         echo.go_on()
-    broker.wait_log("works again")  # without anybody who asks
+    broker.wait_log("store works again")  # without anybody who asks
     client = broker.connect("p", **KEPT)
     client.send(publish("t/first", "x", 1, mid=5, dup=True), publish("t/second", "y", 1, mid=6, dup=True))
     client.expect(PUBACK, 5)
