@@ -336,7 +336,8 @@ static void run_script(const struct script *script)
 static int cut_once(const struct script *script, size_t position)
 {
     unsigned int seed = chance(&t.seed);
-    int first = last_before(t.reported, position), last = last_before(t.handed, position);
+    int first = t.sync == STORAGE_SYNC_NORMAL ? 0 : last_before(t.reported, position);
+    int last = last_before(t.handed, position);
     snprintf(t.doing, sizeof t.doing, "power cut before operation %zu (%s), seed %u", position,
              shim_operation(position), seed);
     shim_cut(position, seed, t.copy);
@@ -381,6 +382,34 @@ static void nor_while_the_wal_is_written_back(void **state)
     (void)state;
     run_script(&t.large);
     cut_everywhere(&t.large, t.all ? 500 : 30, false);
+}
+
+/* It is made under another name and renamed when it is whole: also for a power cut. */
+static void a_new_store_is_whole_when_it_has_its_name(void **state)
+{
+    char made[sizeof t.path + 8];
+    (void)state;
+    snprintf(made, sizeof made, "%s.new", t.path);
+    shim_watch(made);
+    new_store(t.path);
+    assert_true(shim_position() > 5);
+    for (int round = 0; round < 30; round++) {
+        shim_cut(shim_position(), chance(&t.seed), t.copy);
+        if (check(&t.small, t.copy, 0, 0) < 0)
+            fail_msg("%s", t.err.text);
+    }
+}
+
+/* What persistence_sync normal says: the last ones may be gone, but those before are whole and in order. */
+static void with_sync_normal_the_file_stays_whole(void **state)
+{
+    (void)state;
+    t.sync = STORAGE_SYNC_NORMAL;
+    run_script(&t.small);
+    cut_everywhere(&t.small, t.all ? EVERY : 60, false);
+    run_script(&t.large);
+    cut_everywhere(&t.large, t.all ? 500 : 20, false);
+    t.sync = STORAGE_SYNC_FULL;
 }
 
 /* An adapter that reports before the sync: this is what persistence_sync off is, so it is easily had. */
@@ -690,6 +719,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_power_cut_takes_nothing_that_was_reported),
         cmocka_unit_test(nor_while_the_wal_is_written_back),
+        cmocka_unit_test(a_new_store_is_whole_when_it_has_its_name),
+        cmocka_unit_test(with_sync_normal_the_file_stays_whole),
         cmocka_unit_test(a_report_before_the_sync_is_found),
         cmocka_unit_test(after_one_error_all_goes_on),
         cmocka_unit_test(after_some_errors_all_goes_on),
