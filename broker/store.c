@@ -112,7 +112,7 @@ static void drop_list(struct ob_list *list)
     while (list->first) {
         struct obligation *ob = list->first;
         ob_take_out(list, ob);
-        ob_unref(ob);
+        ob_unref(NULL, ob);
     }
 }
 
@@ -128,6 +128,11 @@ void store_free(struct store *store)
     free(store->open.v);
     free(store->sent.v);
     tally_free(&store->tally);
+    while (store->spare) {
+        struct obligation *ob = store->spare;
+        store->spare = ob->next;
+        free(ob);
+    }
     free(store);
 }
 
@@ -260,14 +265,23 @@ void ob_take_out(struct ob_list *list, struct obligation *ob)
     ob->link = NULL;
 }
 
-void ob_unref(struct obligation *ob)
+/* Some are kept to be used again: each delivery to a client that is there takes one, for some milliseconds.
+ */
+void ob_unref(struct store *store, struct obligation *ob)
 {
-    if (ob && --ob->refs == 0) {
-        ticket_unref(ob->ticket);
-        msg_unref(ob->msg);
-        mem_drop(sizeof *ob);
-        free(ob);
+    if (!ob || --ob->refs > 0) {
+        return;
     }
+    ticket_unref(ob->ticket);
+    msg_unref(ob->msg);
+    mem_drop(sizeof *ob);
+    if (!store || store->spares == SPARES_MOST) {
+        free(ob);
+        return;
+    }
+    ob->next = store->spare;
+    store->spare = ob;
+    store->spares++;
 }
 
 /* Those read back come before those that came later and have higher numbers, or none yet. */
@@ -293,15 +307,17 @@ static void owing_take_out(struct owing *owing, struct obligation *ob)
 
 /* ---- obligations ---- */
 
-static struct obligation *ob_new(struct owing *owing)
+static struct obligation *ob_new(struct store *store, struct owing *owing)
 {
-    struct obligation *ob = calloc(1, sizeof *ob);
-    if (!ob) {
+    struct obligation *ob = store ? store->spare : NULL;
+    if (ob) {
+        store->spare = ob->next;
+        store->spares--;
+    } else if (!(ob = malloc(sizeof *ob))) {
         store_out_of_memory();
     }
     mem_hold(sizeof *ob);
-    ob->refs = 1;
-    ob->owing = owing;
+    *ob = (struct obligation){.refs = 1, .owing = owing};
     return ob;
 }
 
@@ -330,7 +346,7 @@ struct obligation *store_owe(struct store *store, struct ticket *ticket, struct 
     if (!store->storage) {
         return NULL;
     }
-    struct obligation *ob = ob_new(owing);
+    struct obligation *ob = ob_new(store, owing);
     ob->to = *recipient;
     ob->msg = msg_ref(msg);
     ob->ticket = ticket_ref(ticket);
@@ -351,7 +367,7 @@ struct obligation *store_owe(struct store *store, struct ticket *ticket, struct 
 
 struct obligation *store_owed(struct owing *owing, uint64_t number)
 {
-    struct obligation *ob = ob_new(owing);
+    struct obligation *ob = ob_new(NULL, owing);
     ob->number = number;
     ob->stage = OB_STORED;
     owing_put(owing, ob);
@@ -494,7 +510,7 @@ void store_discharge(struct store *store, struct obligation *ob)
         store_look_blocked(store);
         break;
     }
-    ob_unref(ob);
+    ob_unref(store, ob);
 }
 
 void store_discharge_spilled(struct store *store, struct owing *owing, uint64_t number)
@@ -507,7 +523,7 @@ void store_forget(struct obligation *obligation)
 {
     owing_take_out(obligation->owing, obligation);
     obligation->stage = OB_OVER;
-    ob_unref(obligation);
+    ob_unref(NULL, obligation);
 }
 
 void store_fetch(struct store *store, struct fetch *fetch)

@@ -32,7 +32,7 @@ static void change_free(struct change *change)
     msg_unref(change->msg);
     principal_unref(change->who);
     ticket_unref(change->ticket);
-    ob_unref(change->obligation);
+    ob_unref(NULL, change->obligation);
     free(change->text); /* or owed */
     *change = (struct change){.kind = CHANGE_VOID};
 }
@@ -276,7 +276,7 @@ static void stored(struct store *store, struct obligation *ob)
             store->events.stored(store->events.arg, owing, ob->number);
         }
     }
-    ob_unref(ob);
+    ob_unref(store, ob);
 }
 
 static void message_stored(struct store *store, const struct change *change)
@@ -339,7 +339,7 @@ static void take_back_messages(struct store *store)
             ob->stage = OB_DUE;
             ob_put(&store->due, ob);
         }
-        ob_unref(ob);
+        ob_unref(store, ob);
     }
     if (due.first) {
         due.first->link = store->due.last;

@@ -32,6 +32,8 @@ struct obligation {
     uint8_t stage;
 };
 
+enum { SPARES_MOST = 1024 };
+
 struct ob_list {
     struct obligation *first, **last;
 };
@@ -45,10 +47,12 @@ struct store {
     struct storage *storage;
     struct store_events events;
     struct store_times times;
-    int64_t (*clock)(void); /* clock_ms(), but in tests */
-    uint64_t last;          /* number given */
-    uint64_t loaded;        /* the last one that store_loaded() was told of */
-    struct tally tally;     /* of stored messages owed to more than one */
+    int64_t (*clock)(void);   /* clock_ms(), but in tests */
+    uint64_t last;            /* number given */
+    uint64_t loaded;          /* the last one that store_loaded() was told of */
+    struct tally tally;       /* of stored messages owed to more than one */
+    struct obligation *spare; /* by next: to be used again */
+    uint32_t spares;
 
     struct ob_list waiting, due; /* in the order of publishing */
     struct changes open;
@@ -73,7 +77,7 @@ void store_out_of_memory(void) __attribute__((noreturn));
 struct change *store_append(struct changes *changes);
 void ob_put(struct ob_list *list, struct obligation *ob);
 void ob_take_out(struct ob_list *list, struct obligation *ob);
-void ob_unref(struct obligation *ob);
+void ob_unref(struct store *store, struct obligation *ob); /* store NULL: it is not kept to be used again */
 /* Nothing of it waits to be stored any more: its message and its ticket go. */
 void ob_settled(struct store *store, struct obligation *ob);
 /* It has been stored, and discharged: its message goes, or the session's mark moves. */
