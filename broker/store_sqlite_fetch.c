@@ -5,6 +5,8 @@
  * even for one whose fsync hangs. All of an answer is one block: the deliveries, the messages, then the bytes
  * and texts that they point to. While the block still grows what is pointed to is noted as its distance from
  * the start.
+ *
+ * To how many others a message is owed (`others`) is not looked up: the loop knows it since the start.
  */
 #include "broker/store_sqlite_parts.h"
 #include <stdlib.h>
