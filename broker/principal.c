@@ -38,6 +38,19 @@ void principal_unref(struct principal *principal)
     free(principal);
 }
 
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+bool principal_same(const struct principal *a, const struct principal *b)
+{
+    return a->listener == b->listener && same_text(a->address, b->address) &&
+           same_text(a->client_id, b->client_id) && same_text(a->user, b->user) &&
+           same_text(a->tls_version, b->tls_version) && same_text(a->cert_cn, b->cert_cn) &&
+           same_text(a->cert_subject, b->cert_subject) && same_text(a->cert_sha256, b->cert_sha256);
+}
+
 /* An IPv4 address is a number below 2^32, and no network has an IPv6 prefix like that: 0::/8 is reserved. */
 uint64_t principal_origin(const struct principal *principal)
 {

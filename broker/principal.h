@@ -31,6 +31,9 @@ struct principal *principal_ref(struct principal *principal);
 /* NULL is allowed. The last one frees it with all its strings. */
 void principal_unref(struct principal *principal);
 
+/* Whether all that is known of the two is the same, but for the port. */
+bool principal_same(const struct principal *a, const struct principal *b);
+
 /* Where the peer is, for what is limited or counted by address: an IPv4 address, or the first 64 bits of an
  * IPv6 address, since whoever has one of those has the others too (of a link-local one, which share those,
  * the last 48). 127.0.0.1, ::1, Unix sockets and what runs in this process are one place. */

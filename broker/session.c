@@ -221,9 +221,12 @@ void session_attach(struct sessions *sessions, struct session *session, struct p
     session->peer = peer;
     sessions->online++;
     if (who && who != session->who) {
+        bool other = !session->who || !principal_same(who, session->who);
         principal_unref(session->who);
         session->who = principal_ref(who);
-        store_session(sessions, session);
+        if (other) { /* who comes back from where it went costs no write */
+            store_session(sessions, session);
+        }
     }
     for (uint32_t i = 0; i < session->storing.count; i++) {
         ring_at(&session->storing, i)->wait->holder = peer->id;

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -47,6 +48,43 @@ static void nothing_may_be_released(void **unused)
     principal_unref(NULL);
 }
 
+static void is_the_same_when_all_but_the_port_is(void **unused)
+{
+    struct principal *a = principal_new(), *b = principal_new();
+    char **texts[] = {&b->client_id, &b->user, &b->cert_cn, &b->cert_subject};
+
+    (void)unused;
+    a->port = 1;
+    a->listener = b->listener;
+    assert_true(principal_same(a, b));
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        *texts[i] = strdup("x");
+        assert_false(principal_same(a, b));
+        assert_false(principal_same(b, a));
+        free(*texts[i]);
+        *texts[i] = NULL;
+    }
+    a->client_id = strdup("pump");
+    b->client_id = strdup("pump");
+    assert_true(principal_same(a, b));
+    b->client_id[0] = 'P';
+    assert_false(principal_same(a, b));
+    b->client_id[0] = 'p';
+    b->listener++;
+    assert_false(principal_same(a, b));
+    b->listener--;
+    strcpy(b->address, "192.0.2.7");
+    assert_false(principal_same(a, b));
+    strcpy(a->address, "192.0.2.7");
+    strcpy(b->cert_sha256, "00");
+    assert_false(principal_same(a, b));
+    b->cert_sha256[0] = 0;
+    b->tls_version = "TLSv1.3";
+    assert_false(principal_same(a, b));
+    principal_unref(a);
+    principal_unref(b);
+}
+
 static void the_clock_goes_forward_in_both_units(void **unused)
 {
     int64_t us = clock_us();
@@ -64,6 +102,7 @@ int main(void)
         cmocka_unit_test(begins_empty_with_one_reference),
         cmocka_unit_test(lives_as_long_as_its_last_reference),
         cmocka_unit_test(nothing_may_be_released),
+        cmocka_unit_test(is_the_same_when_all_but_the_port_is),
         cmocka_unit_test(the_clock_goes_forward_in_both_units),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

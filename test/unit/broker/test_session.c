@@ -725,6 +725,26 @@ static void pubrel_waits_whoever_asks_for_it(void **unused)
     assert_int_equal(session_pubcomp(&f.sessions, f.session, 1), ACK_OK);
 }
 
+/* A client that comes and goes writes nothing by that, nor do its connections pile up on a disk that is full.
+ */
+static void who_comes_back_from_where_it_went_is_not_stored_again(void **unused)
+{
+    (void)unused;
+    while (!store_idle(f.store)) {
+        store_submit(f.store, true);
+        assert_true(fake_storage_commit(&f.storage));
+    }
+    for (int i = 0; i < 3; i++) {
+        struct principal *again = principal_new();
+        again->port = (uint16_t)(1000 + i);
+        again->listener = f.who->listener + (i == 2);
+        session_detach(&f.sessions, f.session, 0);
+        session_attach(&f.sessions, f.session, &f.peer.peer, again);
+        principal_unref(again);
+        assert_int_equal(store_idle(f.store), i < 2);
+    }
+}
+
 /* ---- QoS 2 of a kept session, until its identifier is stored ---- */
 
 /* QoS 0 and 1 do not wait behind it; what is of QoS 2 keeps its order. */
@@ -1123,6 +1143,7 @@ int main(void)
         D(a_dropped_delivery_is_no_obligation),
         D(pubrel_waits_for_the_commit),
         D(pubrel_waits_whoever_asks_for_it),
+        D(who_comes_back_from_where_it_went_is_not_stored_again),
         D(what_has_to_be_stored_first_holds_nobody_up),
         D(what_is_being_stored_is_in_the_window),
         D(an_identifier_for_what_is_stored_already),
