@@ -78,6 +78,8 @@ struct change {
     struct obligation *obligation; /* CHANGE_OUT: whose number it is */
 };
 
+/* One without changes is asked after a failure: is the disk ready for more? So it is not committed without a
+ * write. */
 struct batch {
     uint64_t number;
     uint64_t last; /* the highest number that was ever given to a message or session */

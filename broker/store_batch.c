@@ -218,13 +218,15 @@ static bool lazy_due(const struct store *store, bool all)
     return store->lazy_deadline != 0 && (all || store->lazy_deadline <= store->clock());
 }
 
+/* After a failure it is tried again, also when all that waited was discharged meanwhile: an empty batch asks
+ * whether the disk works. Those who are held have put nothing that would. */
 void store_submit(struct store *store, bool all)
 {
     if (!store->storage || store->busy || (store->failed && !all && store->clock() < store->retry_at)) {
         return;
     }
     look_deadlines(store, all);
-    if (!store->due.first && store->urgent == 0 && !lazy_due(store, all)) {
+    if (!store->due.first && store->urgent == 0 && !lazy_due(store, all) && !store->failed) {
         return;
     }
     if (!(store->full && submit_removals(store))) {
@@ -247,10 +249,12 @@ int64_t store_next(const struct store *store)
     if (store->lazy_deadline && store->lazy_deadline < at) {
         at = store->lazy_deadline;
     }
+    if (store->failed) {
+        at = store->retry_at;
+    }
     if (at == INT64_MAX) {
         return -1;
     }
-    at = store->failed && store->retry_at > at ? store->retry_at : at;
     return at > now ? at - now : 0;
 }
 

@@ -10,18 +10,23 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
-enum { TIDY_MS = 100 }; /* how long a checkpoint waits for readers, behind a commit that was told */
+enum {
+    TIDY_MS = 100, /* how long a checkpoint waits for readers, behind a commit that was told */
+    ASKED_BYTES = 65536,
+};
 
 /* ---- a transaction ---- */
 
-/* Numbers up to the batch's last are given: with that a block of them is, so that this is seldom written. */
-static int set_aside(struct sqlite_store *store, uint64_t last, uint64_t *reserved)
+/* Numbers up to the batch's last are given: with that a block of them is, so that this is seldom written. But
+ * an empty batch asks whether the disk takes something: it is written with that. */
+static int set_aside(struct sqlite_store *store, const struct batch *batch, uint64_t *reserved)
 {
     struct row row;
-    if (last <= store->reserved) {
+    if (batch->last > store->reserved) {
+        *reserved = batch->last + STORE_RESERVE;
+    } else if (batch->count > 0) {
         return SQLITE_OK;
     }
-    *reserved = last + STORE_RESERVE;
     row_start(&row, &store->db, SQL_META_SET, TABLE_META);
     row_text(&row, slice_str("reserved"));
     row_number(&row, (int64_t)*reserved);
@@ -34,15 +39,15 @@ static int apply_all(struct sqlite_store *store, const struct batch *batch, uint
     for (size_t i = 0; i < batch->count && rc == SQLITE_OK; i++) {
         rc = sqlite_apply(store, &batch->changes[i]);
     }
-    rc = rc == SQLITE_OK ? set_aside(store, batch->last, reserved) : rc;
+    rc = rc == SQLITE_OK ? set_aside(store, batch, reserved) : rc;
     rc = rc == SQLITE_OK ? origins_settle(store) : rc;
     return rc == SQLITE_OK ? connection_run(&store->db, SQL_COMMIT, 0, 0) : rc;
 }
 
-/* Bytes that the batch adds, about. */
+/* Bytes that the batch adds, about; an empty one asks for room for some messages. */
 static uint64_t weight_of(const struct batch *batch)
 {
-    uint64_t bytes = 0;
+    uint64_t bytes = batch->count == 0 ? ASKED_BYTES : 0;
     for (size_t i = 0; i < batch->count; i++) {
         const struct msg *msg = batch->changes[i].msg;
         bytes += 128 + (msg ? (uint64_t)msg->topic_size + msg->payload_size : 0) +

@@ -181,6 +181,27 @@ static void a_publisher_is_not_held_for_ever(void **unused)
     assert_int_equal(rig.broker.counters.publishers_given_up, 1);
 }
 
+/* What could not be stored is not owed any more, and those who wait have put nothing: the store asks all the
+ * same whether the disk works again. */
+static void nobody_is_held_by_a_store_that_has_nothing_to_do(void **unused)
+{
+    (void)unused;
+    struct client *to = client_up("to", false), *from = client_up("from", true);
+    subscribe(to, "t", 1);
+    commit_lazy();
+    break_store(from);
+    EXPECT(to, "\x32\6\0\1t\0\1x");
+    SEND(to, "\x40\2\0\1");
+    SEND(from, "\x32\6\0\1t\0\2y");
+    settle();
+    EXPECT(from, "\x40\2\0\x63"); /* there is nothing left to store of the first one */
+    assert_true(store_next(rig.broker.store) > 0);
+    mend_store();
+    EXPECT(to, "\x32\6\0\1t\0\2y");
+    EXPECT(from, "\x40\2\0\2");
+    assert_int_equal(store_next(rig.broker.store), -1);
+}
+
 /* A client that hears nothing sends again. That asks for nothing. */
 static void a_repetition_is_not_held(void **unused)
 {
@@ -362,6 +383,7 @@ int main(void)
         D(who_asks_for_what_cannot_be_stored_is_told),
         D(a_publisher_is_held_before_its_next_publish),
         D(a_publisher_is_not_held_for_ever),
+        D(nobody_is_held_by_a_store_that_has_nothing_to_do),
         D(a_repetition_is_not_held),
         D(a_kept_subscriber_is_held_too),
         D(a_big_publish_is_held_in_its_block),
