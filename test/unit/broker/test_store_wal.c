@@ -476,6 +476,51 @@ static void a_writer_that_was_killed_is_not_damage(void **state)
     assert_int_equal(result.dropped, 0);
 }
 
+static uint32_t get_big(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static void add_big(uint32_t sum[2], const uint8_t *p, size_t n)
+{
+    for (size_t i = 0; i < n; i += 8) {
+        sum[0] += get_big(p + i) + sum[1];
+        sum[1] += get_big(p + i + 4) + sum[0];
+    }
+}
+
+static void put_sum(uint8_t *p, const uint32_t sum[2])
+{
+    for (int i = 0; i < 8; i++)
+        p[i] = (uint8_t)(sum[i / 4] >> (24 - 8 * (i % 4)));
+}
+
+/* As a machine of the other byte order sums it. */
+static void one_of_the_other_byte_order(void **state)
+{
+    struct place *place = *state;
+    struct wal_scan result;
+    uint32_t sum[2] = {0, 0};
+    make_sample(place, 0);
+    place->work = place->image;
+    place->work.size[SHM] = 0;
+    uint8_t *wal = place->work.bytes[WAL];
+    wal[3] |= 1;
+    add_big(sum, wal, 24);
+    put_sum(wal + 24, sum);
+    for (size_t at = 32; at + FRAME <= place->work.size[WAL]; at += FRAME) {
+        add_big(sum, wal + at, 8);
+        add_big(sum, wal + at + 24, PAGE);
+        put_sum(wal + at + 16, sum);
+    }
+    assert_int_equal(judge(place, &place->work, 0, &result), 7);
+    assert_int_equal(result.state, WAL_WHOLE);
+    wal[1]++;
+    judge(place, &place->work, 0, &result);
+    assert_int_equal(result.state, WAL_DAMAGED);
+    assert_int_equal(result.dropped, 7);
+}
+
 static void it_says_what_is_wrong(void **state)
 {
     struct place *place = *state;
@@ -525,6 +570,7 @@ int main(void)
         cmocka_unit_test(a_power_cut_after_the_beginning_is_not_damage),
         cmocka_unit_test(what_a_failed_commit_leaves_is_not_damage),
         cmocka_unit_test(a_writer_that_was_killed_is_not_damage),
+        cmocka_unit_test(one_of_the_other_byte_order),
         cmocka_unit_test(it_says_what_is_wrong),
     };
     return cmocka_run_group_tests(tests, begin, end);
