@@ -88,6 +88,7 @@ void broker_use_limits(struct broker *broker)
         .max_inflight = inflight == 0 || inflight > UINT16_MAX - 1 ? UINT16_MAX - 1 : inflight,
         .max_inflight_bytes = config->max_inflight_bytes,
         .max_queued = config->max_queued_messages,
+        .stored_uncounted = config->stored_uncounted,
         .max_burst = config->max_queued_burst,
         .max_queued_bytes = config->max_queued_bytes,
         .queue_memory = config->queue_memory_limit,

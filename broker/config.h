@@ -131,7 +131,7 @@ struct config {
     uint32_t persistence_hold_timeout; /* own: seconds */
     uint64_t persistence_min_free;     /* own: bytes of the file system */
     uint64_t queue_memory_limit;       /* own: bytes of messages for clients that are away; 0: no limit */
-    bool queues_counted;               /* max_queued_messages was said */
+    bool stored_uncounted; /* max_queued_messages was not said: it is not for what is in the store */
     struct config_place persistence_at, persistence_location_at;
 
     /* logging */

@@ -309,6 +309,13 @@ static bool burst_fits(const struct sessions *sessions, struct session *session)
     return now - session->full_since < BURST_MS;
 }
 
+/* What is promised is kept; the bounds are bytes and the disk. 0: no limit. */
+static uint32_t most_queued(const struct sessions *sessions, const struct session *session, uint8_t qos)
+{
+    bool uncounted = qos > 0 && sessions->limits.stored_uncounted && session_is_stored(sessions, session);
+    return uncounted ? 0 : sessions->limits.max_queued;
+}
+
 static bool over_limit(const struct sessions *sessions, struct session *session, const struct msg *msg,
                        uint8_t qos, bool retain)
 {
@@ -317,19 +324,19 @@ static bool over_limit(const struct sessions *sessions, struct session *session,
         session->queued_bytes + spill_bytes(session) + msg->payload_size > limits->max_queued_bytes) {
         return true;
     }
-    if (limits->max_queued == 0 || retain) {
+    uint32_t max = most_queued(sessions, session, qos);
+    if (max == 0 || retain) {
         return false;
     }
     if (qos == 0) {
         bool waits = !session->peer || session->peer->blocked;
-        return waits && session->queue0.count >= limits->max_queued;
+        return waits && session->queue0.count >= max;
     }
     /* Those that the window takes at the end of this turn are not waiting behind it. */
     uint32_t ready = session->peer && limits->max_inflight > session->inflight
                          ? limits->max_inflight - session->inflight
                          : 0;
-    return session->queue.count + spill_count(session) >= limits->max_queued + ready &&
-           !burst_fits(sessions, session);
+    return session->queue.count + spill_count(session) >= max + ready && !burst_fits(sessions, session);
 }
 
 static enum offer taken(const struct sessions *sessions, struct session *session, uint8_t qos)
@@ -338,7 +345,7 @@ static enum offer taken(const struct sessions *sessions, struct session *session
         return OFFER_TAKEN;
     }
     peer_wake(session->peer);
-    uint32_t max = sessions->limits.max_queued;
+    uint32_t max = most_queued(sessions, session, qos);
     if (qos == 0 || max == 0 || session->queue.count <= max / 2 || !session->progress) {
         return OFFER_TAKEN;
     }

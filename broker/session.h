@@ -32,6 +32,7 @@ struct session_limits {
     uint32_t max_inflight;       /* sent and not acknowledged; 1 to 65535 */
     uint64_t max_inflight_bytes; /* 0: no limit */
     uint32_t max_queued;         /* waiting behind those; 0: no limit */
+    bool stored_uncounted;       /* that is not for what is in the store, or will be */
     uint32_t max_burst;          /* QoS 1, 2: that many more for a client that goes on acknowledging */
     uint64_t max_queued_bytes;   /* payload bytes waiting; 0: no limit */
     uint64_t queue_memory; /* bytes of all that waits, before those who are away have it in the store only;

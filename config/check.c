@@ -432,7 +432,7 @@ static int settle_store(struct parser *p)
 
     config->persistence_at = said(p->seen, "persistence");
     config->persistence_location_at = said(p->seen, "persistence_location");
-    config->queues_counted = said(p->seen, "max_queued_messages").line != 0;
+    config->stored_uncounted = said(p->seen, "max_queued_messages").line == 0;
     if (!config->persistence) {
         warn_no_store(p);
         return 0;
@@ -440,9 +440,6 @@ static int settle_store(struct parser *p)
     config->persistence_path = store_path(config->persistence_location, config->persistence_file);
     if (!config->persistence_path) {
         return parser_no_memory(p);
-    }
-    if (!config->queues_counted) {
-        config->max_queued_messages = 0; /* the bounds are bytes and the disk: what was promised is kept */
     }
     warn_store(p);
     return 0;

@@ -166,10 +166,6 @@ void config_diff(const struct config *before, const struct config *after,
 void config_keep_store(const struct config *before, struct config *after)
 {
     after->persistence = before->persistence;
-    if (!after->queues_counted) {
-        value_default(directive_find("max_queued_messages"), after);
-        after->max_queued_messages *= !after->persistence;
-    }
 }
 
 bool config_same_listeners(const struct config *before, const struct config *after)
@@ -193,12 +189,14 @@ bool config_same_listeners(const struct config *before, const struct config *aft
 
 /* ---- print ---- */
 
-static void print_scope(enum directive_scope scope, const void *base, FILE *out)
+/* unsaid: to say it would mean more than its value; or NULL. */
+static void print_scope(enum directive_scope scope, const void *base, const struct directive *unsaid,
+                        FILE *out)
 {
     for (size_t i = 0; i < directive_count; i++) {
         const struct directive *d = &directive_table[i];
 
-        if (d->kind == KIND_OPTION && d->scope == scope) {
+        if (d->kind == KIND_OPTION && d->scope == scope && d != unsaid) {
             value_print(d, base, out);
         }
     }
@@ -217,23 +215,24 @@ static void print_listener(const struct config *config, const struct config_list
         fprintf(out, "listener %d%s%s\n", listener->port, listener->host ? " " : "",
                 listener->host ? listener->host : "");
     }
-    print_scope(SCOPE_LISTENER, listener, out);
+    print_scope(SCOPE_LISTENER, listener, NULL, out);
     if (!listener->loopback_only) {
-        print_scope(SCOPE_DECLARED, listener, out);
+        print_scope(SCOPE_DECLARED, listener, NULL, out);
     }
     if (config->per_listener_settings) {
-        print_scope(SCOPE_SECURITY, security, out);
+        print_scope(SCOPE_SECURITY, security, NULL, out);
     } else if (security != &config->securities[0]) {
-        print_scope(SCOPE_OVERRIDE, security, out);
+        print_scope(SCOPE_OVERRIDE, security, NULL, out);
     }
 }
 
 void config_print(const struct config *config, FILE *out)
 {
     fprintf(out, "per_listener_settings %s\n", config->per_listener_settings ? "true" : "false");
-    print_scope(SCOPE_GENERAL, config, out);
+    print_scope(SCOPE_GENERAL, config,
+                config->stored_uncounted ? directive_find("max_queued_messages") : NULL, out);
     if (!config->per_listener_settings) {
-        print_scope(SCOPE_SECURITY, &config->securities[0], out);
+        print_scope(SCOPE_SECURITY, &config->securities[0], NULL, out);
     }
     for (size_t i = 0; i < config->listener_count; i++) {
         print_listener(config, &config->listeners[i], out);

@@ -116,6 +116,25 @@ def test_wills_of_a_crash_are_published_before_anybody_comes(start):
     resume(broker, "away").expect_message("w", "gone", 1)
 
 
+@pytest.mark.parametrize("limit", ["", "max_queued_messages 1000\n"])
+def test_what_is_stored_has_no_limit_by_count(start, limit):
+    """Unless an administrator has said one. What is not stored has the default one."""
+    broker = start(STORE + "max_queued_burst 0\n" + limit)
+    offline(broker, "away", ("t", 1))
+    clean = broker.connect("clean")
+    clean.subscribe(("t", 1))
+    writer = broker.connect("writer")
+    for first in range(1, 1501, 100):
+        writer.send(*(publish("t", f"{i}", 1, mid=i) for i in range(first, first + 100)))
+        for i in range(first, first + 100):
+            writer.expect(PUBACK, i)
+    broker.wait_log("dropped for client clean: its queue is full \\(1000 messages\\)")
+    away = resume(broker, "away")
+    for i in range(1, 1001 if limit else 1501):
+        away.expect_message("t", f"{i}")
+    away.expect_nothing()
+
+
 # ---- files that are refused
 
 def refused(broker, *words):

@@ -274,7 +274,7 @@ static void defaults_of_general_options(void **state)
     assert_int_equal(c->persistence_hold_timeout, 60);
     assert_int_equal(c->persistence_min_free, 16777216);
     assert_int_equal(c->queue_memory_limit, 16777216);
-    assert_false(c->queues_counted);
+    assert_true(c->stored_uncounted);
     assert_false(c->ignore_bridges);
     assert_int_equal(c->websockets_headers_size, 0);
     assert_int_equal(c->log_dest, LOG_D_STDERR);
