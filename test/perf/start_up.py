@@ -82,7 +82,7 @@ def queueing(bramble, disk, folder, program, part, sessions):
     broker = Broker(bramble, disk, folder)
     before = broker.status("VmRSS")
     played = play(program, broker, publishers=10, window=100, messages=1000000 // sessions // part, payload=100, subscribers=sessions)
-    name = f"1,000,000 messages of 100 B for {sessions} away"
+    name = f"{1000000 // sessions:,} messages of 100 B for each of {sessions} away"
     row(f"{name}: messages a second", f"{played[0] / played[1]:.0f}")
     row(f"{name}: resident before / after / highest, KiB", f"{before} / {broker.status('VmRSS')} / {broker.status('VmHWM')}")
     broker.stop()
