@@ -316,8 +316,6 @@ faults-store: packages-test $(STORE_FAULTS) ## what a disk can do to the durable
 	@$(run_env) UNIT_TIMEOUT=600 test/lib/run-unit $(BUILD) $(STORE_FAULTS)
 faults-store-all: packages-test $(STORE_FAULTS)
 	@$(run_env) FAULTS=all UNIT_TIMEOUT=7200 test/lib/run-unit $(BUILD) $(STORE_FAULTS)
-.PHONY: faults
-faults: faults-store-all
 
 # Node parts of the tests (mqtt.js, the browser driver), exactly as locked. Node looks for what a module imports in the
 # folders above it and nowhere else: hence the link (git ignores it).
@@ -360,7 +358,7 @@ soak: packages-test $(BIN) ## the same with new seeds, for SOAK_SECONDS
 .PHONY: faults faults-short
 faults-short: packages-test $(BIN) ## kill -9 under load, and disks that stall, fill up and fail, under a daemon with a store
 	@$(call pytest,test/faults,faults)
-faults: packages-test $(BIN) ## the same, every planted mistake, and hundreds of kills, for FAULTS_SECONDS
+faults: packages-test $(BIN) faults-store-all ## the same at every write, every planted mistake, and kills for FAULTS_SECONDS
 	@export FAULTS_LONG=1 LONGEST=900; $(call pytest,test/faults,faults)
 	@$(run_env) BRAMBLE='$(abspath $(BIN))' PYTHONDONTWRITEBYTECODE=1 $(PYTHON) test/faults/rounds.py --seconds '$(FAULTS_SECONDS)'
 

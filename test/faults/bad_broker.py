@@ -41,6 +41,7 @@ MISTAKES = {  # and the kind of Problem that it is
     "forget-done": "duplicate",       # a PUBREC is not kept: the PUBLISH goes out again
     "forget-retained": "retained",    # retained messages are not kept
     "forget-session": "session",      # a session with a subscription is sometimes gone after a start
+    "forget-will": "missing",         # wills are not published
     "backwards": "order",             # what was queued comes in another order after a start
     "invent": "unknown",              # sends what nobody sent
     "no-dup": "dup",                  # sends again without DUP
@@ -50,6 +51,16 @@ MISTAKES = {  # and the kind of Problem that it is
 }
 
 
+def strings(data):
+    """Of a payload that is nothing but strings."""
+    found = []
+    while data:
+        end = 2 + struct.unpack_from(">H", data)[0]
+        found.append(data[2:end].decode())
+        data = data[end:]
+    return found
+
+
 class Session:
     def __init__(self):
         self.filters = {}       # filter: QoS
@@ -57,6 +68,7 @@ class Session:
         self.flying = {}        # id: [number, topic, payload, qos], or None when PUBREC came
         self.inbound = set()
         self.last_id = 0
+        self.will = None        # [topic, payload, qos]
 
 
 class State:
@@ -77,6 +89,8 @@ class State:
             self.sessions[name].filters[rest[0]] = rest[1]
         elif kind == "publish":
             self.publish(name, *rest)
+        elif kind == "will":
+            self.sessions[name].will = rest[0]
         elif kind == "release":
             self.sessions[name].inbound.discard(rest[0])
         elif kind == "out":
@@ -90,7 +104,7 @@ class State:
 
     def publish(self, name, topic, payload, qos, retain, mid):
         self.number += 1
-        if qos == 2:
+        if qos == 2 and mid:
             self.sessions[name].inbound.add(mid)
         if retain and payload:
             self.retained[topic] = [payload, qos]
@@ -152,6 +166,7 @@ class Broker:
                 session.last_id = min(session.flying, default=1) - 1
             if self.mistake == "backwards":
                 session.queue = deque(reversed(session.queue))
+            self.publish_will(name)
             if session.filters and self.makes("forget-session", 3):
                 self.take("gone", name)
 
@@ -159,7 +174,7 @@ class Broker:
         """A change of the state, and its record."""
         kind = record[0]
         self.state.apply(record)
-        if kind == "publish" and self.mistake == "forget-inbound" and record[4] == 2:
+        if kind == "publish" and self.mistake == "forget-inbound" and record[4] == 2 and record[6]:
             self.keep(("publish", *record[1:]))
             self.keep(("release", record[1], record[6]))
         elif kind == "publish" and self.mistake == "forget-retained":
@@ -185,6 +200,8 @@ class Broker:
             for name in list(self.names):
                 self.fill(name)
             self.commit()
+            if self.mistake == "forget-inbound":
+                time.sleep(0.02)  # a kill shows it only between the commit and the PUBREC
             for connection in list(self.dirty):
                 self.flush(connection)
 
@@ -226,14 +243,24 @@ class Broker:
         self.dirty.discard(connection)
         if self.names.get(connection.name) is connection:
             del self.names[connection.name]
+            self.publish_will(connection.name)
             if connection.clean:
                 self.take("gone", connection.name)
+
+    def publish_will(self, name):
+        will = self.state.sessions[name].will
+        if will:
+            topic, payload, qos = will
+            self.take("publish", "", topic, payload, qos, False, 0)
+            self.take("will", name, None)
 
     # ---- packets
 
     def packet(self, connection, got):
         name = connection.name
         session = self.state.sessions.get(name)
+        if got.kind == DISCONNECT and session:
+            self.take("will", name, None)
         if got.kind == CONNECT:
             self.connect(connection, got)
         elif session is None or got.kind == DISCONNECT:
@@ -266,6 +293,9 @@ class Broker:
         if not present:
             self.take("gone", name)
             self.take("session", name)
+        if got.body[7] & 4 and self.mistake != "forget-will":
+            topic, payload = strings(got.body[12 + size:])
+            self.take("will", name, [topic, payload, got.body[7] >> 3 & 3])
         connection.say(packet(CONNACK, 0, bytes([present, 0])))
         for mid, message in self.state.sessions[name].flying.items():
             if message:

@@ -8,7 +8,7 @@ is one clock): a number, seconds, who, a sign and what.
 
     17 0.103211 p1 > PUBLISH q1 m3 p/1/a 1.17      > the client sends; dup and retain stand at the end of a PUBLISH
     18 0.140007 p1 < PUBACK m3                     < the client sees
-    19 0.140100 p1 > CONNECT kept                  kept: CleanSession 0; clean: 1
+    19 0.140100 p1 > CONNECT kept                  kept: CleanSession 0; clean: 1; with a will: kept will q1 w/a p1.w3
     20 0.141000 p1 < CONNACK resumed               resumed: session present; new: not
     21 0.150000 s1 > SUBSCRIBE m1 p/# q2
     22 0.150400 s1 < SUBACK m1 q2
@@ -36,8 +36,9 @@ What must hold, each a kind of Problem:
     log           this is not a log as above
 
 The hard part is to be sure: nothing is reported that an honest broker could have done. So a message counts as owed
-only from subscribers whose SUBACK came before it was first sent, and what is sent in parallel to a look at what is
-retained may be in it or not.
+only to subscribers whose SUBACK came before it was first sent, and what is sent in parallel to a look at what is
+retained may be in it or not. The will of a kept session is acknowledged when its connection, which had a CONNACK, is lost
+without a DISCONNECT.
 """
 
 import sys
@@ -87,6 +88,8 @@ class Client:
         self.name = name
         self.kept = False
         self.keeps = None        # line by which its session must be kept: SUBACK or PUBREC
+        self.will = None         # Message, from CONNECT until DISCONNECT or the end
+        self.up = False          # CONNACK came
         # as publisher
         self.sent = {}           # id: Message, from PUBLISH until its exchange has ended
         self.unanswered = {}     # (kind of the answer, id): how many may come
@@ -159,8 +162,12 @@ class Checker:
             self.forget(client)
             client.sent, client.stage = {}, {}
         self.breaks(client)
+        if len(rest) > 1:
+            _, qos, topic, payload = rest[1:]
+            client.will = self.messages[topic, payload] = Message(client.name, topic, payload, int(qos[1:]), False, line)
 
     def sees_CONNACK(self, client, rest, line):
+        client.up = True
         if rest[0] == "new":
             if client.kept and client.keeps:
                 self.problem("session", client.name, "-", "-", "its session is gone", client.keeps, line)
@@ -177,12 +184,16 @@ class Checker:
     def breaks(self, client):
         client.open, client.asking, client.looking = {}, {}, None
         client.unanswered = {}
+        client.will, client.up = None, False
 
-    def does_lost(self, client, _rest, _line):
+    def does_lost(self, client, _rest, line):
+        if client.will and client.up and client.kept and client.will.qos:
+            self.counts["wills"] += 1
+            self.acknowledged(client.will, line)
         self.breaks(client)
 
     def sends_DISCONNECT(self, client, rest, line):
-        pass
+        client.will = None
 
     def sends_PINGREQ(self, client, rest, line):
         pass
@@ -365,6 +376,8 @@ class Checker:
         client.arrived[key] = (line, qos)
         client.owed.pop(key, None)
         self.counts["arrived"] += 1
+        if not any(since.number < message.first.number for _, since in self.subscribed(client, message.topic)):
+            return  # it may have been routed before this client was there, and again when it was sent again
         stream = (message.client, message.topic, message.qos, qos)
         latest = client.latest.get(stream)
         if latest and latest[0].first.number > message.first.number:
@@ -445,7 +458,7 @@ class Checker:
         return "\n".join(out)
 
     def summary(self):
-        names = ("published", "acknowledged", "arrived", "repeated", "resent", "looks", "kills", "owed at kills", "drained",
+        names = ("published", "acknowledged", "arrived", "repeated", "resent", "looks", "wills", "kills", "owed at kills", "drained",
                  "problems")
         return f"{self.number} events: " + ", ".join(f"{name} {self.counts[name]}" for name in names)
 

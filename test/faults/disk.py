@@ -89,13 +89,18 @@ class Disk:
         self.wait("refused", self.get("refused") + 1)
 
 
-@pytest.fixture(scope="session")
-def disk_library(tmp_path_factory):
-    library = tmp_path_factory.mktemp("disk") / "disk.so"
+def build(folder):
+    """Compiles the shim."""
+    library = Path(folder) / "disk.so"
     source = Path(__file__).with_name("disk_shim.c")
     subprocess.run([os.environ.get("CC", "cc"), "-std=gnu11", "-D_GNU_SOURCE", "-O1", "-fPIC", "-shared", "-o", library, source],
                    check=True)
     return library
+
+
+@pytest.fixture(scope="session")
+def disk_library(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("disk"))
 
 
 @pytest.fixture

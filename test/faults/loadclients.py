@@ -147,7 +147,10 @@ class Client:
     """One client id with its session."""
 
     def __init__(self, world, name, kept=True, will=None):
+        """will: (topic, QoS); each connection has one with a payload of its own."""
         self.world, self.name, self.kept, self.will = world, name, kept, will
+        self.connections = 0
+        self.last_will = None  # Message
         self.sock = None
         self.up = False      # CONNACK came
         self.out = bytearray()
@@ -174,14 +177,24 @@ class Client:
         self.world.selector.register(self.sock, selectors.EVENT_READ, self)
         self.up, self.rest, self.pings = False, b"", 0
         self.out.clear()
-        self.send("CONNECT " + ("kept" if self.kept else "clean"),
-                  rawmqtt.connect(self.name, clean=not self.kept, keepalive=0))
+        self.connections += 1
+        text, will = "CONNECT " + ("kept" if self.kept else "clean"), None
+        if self.will:
+            topic, qos = self.will
+            payload = f"{self.name}.w{self.connections}".encode()
+            will = rawmqtt.Will(topic, payload, qos)
+            text += f" will q{qos} {topic} {written(payload)}"
+            self.last_will = Message(topic, payload, qos, False)
+        self.send(text, rawmqtt.connect(self.name, clean=not self.kept, keepalive=0, will=will))
+        if self.last_will:
+            self.last_will.first = self.world.log.number
 
     def lose(self, how="close"):
         """The connection ends: close, reset, or disconnect (a DISCONNECT first)."""
         if not self.sock:
             return
         if how == "disconnect" and self.up:
+            self.last_will = None
             self.send("DISCONNECT", packet(rawmqtt.DISCONNECT, 0))
             self.flush()
         if self.sock:
@@ -192,11 +205,27 @@ class Client:
     def gone(self):
         self.world.selector.unregister(self.sock)
         self.sock.close()
+        self.forget()
+
+    def forget(self):
+        if self.last_will and self.up and self.kept:
+            self.world.acknowledged(self.last_will)
+        self.last_will = None
         self.sock = None
         self.up = False
         self.out.clear()
         self.say("-", "lost")
         self.lost()
+
+    def take_over(self):
+        """Another connection, while the broker still has the old one."""
+        if self.up:
+            old = self.sock
+            self.world.selector.unregister(old)
+            self.forget()
+            self.connect()
+            self.flush()
+            old.close()
 
     def flush(self):
         if not self.sock or not self.out:
@@ -380,11 +409,12 @@ class Publisher(Client):
 
 
 class Subscriber(Client):
-    """slow: acknowledges after a random time up to so many seconds; stingy: only from time to time, all at once."""
+    """slow: acknowledges after a random time up to so many seconds, some of what there is. mixed: PUBACK and PUBREC each in
+    their order [MQTT-4.6.0-2, 3], but not one among the other."""
 
-    def __init__(self, world, name, filters, slow=0.0, kept=True, extra=()):
+    def __init__(self, world, name, filters, slow=0.0, kept=True, extra=(), mixed=False):
         super().__init__(world, name, kept)
-        self.filters, self.slow, self.extra = list(filters), slow, list(extra)
+        self.filters, self.slow, self.extra, self.mixed = list(filters), slow, list(extra), mixed
         self.hurry = False
         self.held = {}       # QoS 2 ids
         self.arrived = set()
@@ -472,6 +502,9 @@ class Subscriber(Client):
 
     def due(self):
         self.armed = False
+        if self.mixed:
+            first = self.world.random.choice([PUBACK, PUBREC, PUBCOMP])
+            self.waiting = deque(sorted(self.waiting, key=lambda answer: answer[0] != first))
         if self.waiting:
             self.give(self.world.random.randrange(1, len(self.waiting) + 1))
         if self.waiting:

@@ -4,17 +4,20 @@
     python3 test/faults/rounds.py                          # runs of several kills, until something is wrong
     python3 test/faults/rounds.py --seconds 3600           # for so long (make faults)
     python3 test/faults/rounds.py --seed 17 [--count 1]
+    python3 test/faults/rounds.py --disk always            # or never; by default in every other run
     python3 test/faults/rounds.py --broker mosquitto       # or bad:MISTAKE (bad_broker.py), or good
 
 A run has one store and one log. In each round the daemon is started, clients come (some do not), publish, come and go,
 and the daemon is killed (SIGKILL; sometimes it is stopped in order, or killed as it starts). At the end of some rounds,
-and of the last one, everybody comes and everything is drained.
+and of the last one, everybody comes and everything is drained. In some runs the disk is bad, too: it stalls, gives errors or
+is full for a while (disk.py), and some kills fall into that.
 
 A seed says who does what and when; what happens in the end is up to the machine. A failure keeps its log and the store
 in build/faults/seed-N.
 """
 
 import argparse
+import errno
 import os
 import random
 import shutil
@@ -31,6 +34,7 @@ sys.path[:0] = [str(TOP / "test" / "lib"), str(TOP / "test" / "faults")]
 
 from bramble import COMPLAINT, SANITIZED, Broker, Failed, free_port  # noqa: E402
 from checker import Checker  # noqa: E402
+from disk import Disk, build  # noqa: E402
 from loadclients import Log, Looker, Publisher, Subscriber, World  # noqa: E402
 from streams import TIMEOUT  # noqa: E402
 
@@ -40,7 +44,9 @@ MOSQUITTO = "/usr/sbin/mosquitto"
 # ---- brokers: start(), kill(), stop(), port, dir -------------------------------------------------------------------
 
 class Bramble:
-    def __init__(self, folder, seed):
+    """disk: the library of disk.py, or None: its disk is well."""
+
+    def __init__(self, folder, seed, disk=None):
         rnd = random.Random(f"config {seed}")
         self.lines = ["persistence true", "persistence_location {dir}/", "connection_messages false",
                       f"persistence_commit_delay {rnd.choice([0, 20, 250, 250])}",
@@ -49,6 +55,36 @@ class Bramble:
                       f"max_inflight_messages {rnd.choice([1, 5, 20, 100])}"]
         self.broker = Broker(folder, "\n".join(self.lines) + "\n")
         self.dir = self.broker.dir
+        self.disk = None
+        if disk:
+            self.disk = Disk(disk, self.dir)
+            self.broker.env = self.disk.env
+
+    def mischief(self, rnd, world, seconds):
+        """Something happens to the disk within these seconds, for a while; in the end it is well."""
+        if not self.disk:
+            return
+        what, how = rnd.choice([("stalls", lambda: self.disk.stall()),
+                                ("gives EIO", lambda: self.disk.fail(errno.EIO)),
+                                ("is read-only", lambda: self.disk.fail(errno.EROFS)),
+                                ("cannot sync", lambda: self.disk.put("sync_error", errno.EIO)),
+                                ("has some room", lambda: setattr(self.disk, "room", rnd.randrange(1 << 20))),
+                                ("is full", lambda: setattr(self.disk, "room", 0))])
+
+        def begin():
+            how()
+            world.log.say("disk", "-", what)
+
+        at = rnd.random() * seconds
+        world.later(at, begin)
+        world.later(at + rnd.choice([0.05, 0.3, 1.0]) * rnd.random(), lambda: self.heal(world))
+
+    def heal(self, world):
+        if self.disk:
+            self.disk.go_on()
+            self.disk.fail(0)
+            self.disk.room = None
+            world.log.say("disk", "-", "is well")
 
     @property
     def port(self):
@@ -71,7 +107,7 @@ class Bramble:
 
 
 class Other:
-    """A program that listens on one port when it is ready."""
+    """A program that listens on one port when it is ready. Its disk is always well."""
 
     def __init__(self, folder, command):
         self.dir = Path(folder)
@@ -79,6 +115,7 @@ class Other:
         self.port = free_port()
         self.command = command
         self.process = None
+        self.disk = None
         self.text = ""
 
     def start(self, wait=True):
@@ -105,6 +142,9 @@ class Other:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(TIMEOUT)
 
+    def heal(self, world):
+        pass
+
 
 def mosquitto(folder, _seed):
     broker = Other(folder, [MOSQUITTO, "-c", "{dir}/conf"])
@@ -119,6 +159,11 @@ def small(mistake=None):
     program = str(Path(__file__).with_name("bad_broker.py"))
     return lambda folder, _seed: Other(folder, ["/usr/bin/python3", program, "{port}", "{dir}/records",
                                                 *([mistake] if mistake else [])])
+
+
+def bramble_with(library, share):
+    """The disk is bad in this share of the runs."""
+    return lambda folder, seed: Bramble(folder, seed, library if random.Random(f"disk {seed}").random() < share else None)
 
 
 def broker_named(name):
@@ -149,8 +194,9 @@ class Run:
         world.port = self.broker.port
         for i in range(1, 7):
             topics = [f"p/{i}/{k}" for k in "abc"[:rnd.randrange(1, 4)]]
-            Publisher(world, f"p{i}", topics, qos=rnd.choice([(1,), (1,), (2,), (1, 2), (0, 1, 2)]),
-                      window=rnd.choice([1, 1, 5, 20, 60]), ids=rnd.choice([65535, 100, 70]), rate=load * rnd.choice([30, 150, 400]),
+            window = rnd.choice([1, 1, 5, 20, 60])
+            Publisher(world, f"p{i}", topics, qos=rnd.choice([(1,), (1,), (2,), (1, 2), (0, 1, 2)]), window=window,
+                      ids=rnd.choice([65535, window + 1, 2 * window + 5]), rate=load * rnd.choice([30, 150, 400]),
                       size=rnd.choice([0, 0, 300, 4000]), kept=rnd.random() < 0.9)
         Publisher(world, "impatient", ["p/7/a"], qos=(1,), window=rnd.choice([1, 10]), rate=load * 60, impatient=1.0)
         for i in (1, 2):
@@ -164,7 +210,11 @@ class Run:
             if "p/+/a" in [f for f, _ in wanted]:
                 wanted = wanted[:1]  # no two that match the same: a broker may then send twice
             extra = [("q/#", 1)] if rnd.random() < 0.3 else []
-            Subscriber(world, f"s{i}", wanted, slow=rnd.choice([0, 0, 0.02, 0.2, 0.6]), extra=extra)
+            Subscriber(world, f"s{i}", wanted, slow=rnd.choice([0, 0, 0.02, 0.2, 0.6]), extra=extra,
+                       mixed=rnd.random() < 0.5)
+        for i in (1, 2):
+            dies = Subscriber(world, f"w{i}", [("w/#", rnd.choice([1, 2]))])
+            dies.will = (f"w/{i}", rnd.choice([1, 2]))
         if rnd.random() < 0.5:
             Publisher(world, "late", ["q/a"], qos=(1, 2), window=10, rate=load * 100)
 
@@ -223,7 +273,11 @@ class Run:
             self.flap(client)
         if rnd.random() < 0.5:
             self.look()
-        world.run(lambda: False, rnd.choice([0.05, 0.2, 0.5, 1.0, 2.0]) * rnd.random())
+        seconds = rnd.choice([0.05, 0.2, 0.5, 1.0, 2.0]) * rnd.random()
+        if self.broker.disk and rnd.random() < 0.7:
+            seconds = rnd.choice([0.1, 0.5, 3.0]) * rnd.random()  # after an error the daemon rests for a second
+            self.broker.mischief(rnd, world, seconds)
+        world.run(lambda: False, seconds)
         if last or rnd.random() < 0.3:
             self.drain()
         self.end(last)
@@ -232,14 +286,23 @@ class Run:
         """It comes and goes at random in this round."""
         rnd = self.random
         for at in [rnd.random() * 2 for _ in range(rnd.choice([0, 0, 1, 3]))]:
-            how = rnd.choice(["close", "reset", "disconnect"])
-            self.world.later(at, lambda how=how: client.lose(how) if client.sock else self.come(client))
+            how = rnd.choice(["close", "reset", "disconnect", "take over"])
+            self.world.later(at, lambda how=how: self.come_or_go(client, how))
         if rnd.random() < 0.3:
             self.world.later(rnd.random(), client.more)
 
-    def come(self, client):
+    def come_or_go(self, client, how):
+        if not client.sock:
+            self.come(client)
+        elif how == "take over":
+            self.come(client, client.take_over)
+        else:
+            client.lose(how)
+
+    @staticmethod
+    def come(client, how=None):
         try:
-            client.connect()
+            (how or client.connect)()
         except OSError:
             pass  # killed just now
 
@@ -252,6 +315,7 @@ class Run:
     def drain(self):
         world = self.world
         world.timers.clear()
+        self.broker.heal(world)
         for client in world.publishers:
             client.active = False
             client.connect()
@@ -282,6 +346,7 @@ class Run:
         if last:
             return
         if rnd.random() < 0.15:
+            self.broker.heal(world)
             world.log.say("broker", "-", "stopped")
             self.broker.stop()
         else:
@@ -290,6 +355,7 @@ class Run:
         people = [c for c in world.clients if c.sock]
         world.run(lambda: not any(c.sock for c in people), TIMEOUT)
         world.timers.clear()
+        self.broker.heal(world)
         for client in world.subscribers:
             client.armed = False
         while rnd.random() < 0.2:  # and again, as it starts
@@ -339,6 +405,7 @@ def main():
     options.add_argument("--rounds", type=int, help="of each run")
     options.add_argument("--load", type=float, help="1: some 1000 messages a second")
     options.add_argument("--broker", default="bramble", help="bramble, mosquitto, good or bad:MISTAKE")
+    options.add_argument("--disk", choices=("sometimes", "always", "never"), default="sometimes", help="whether it is bad")
     options.add_argument("--go-on", action="store_true", help="also after a failure")
     asked = options.parse_args()
     seed = random.SystemRandom().randrange(1 << 40) if asked.seed is None else asked.seed
@@ -347,8 +414,11 @@ def main():
     total, runs, failed = {}, 0, 0
     print(f"{os.environ.get('BRAMBLE', 'build/bramble') if asked.broker == 'bramble' else asked.broker}, seeds from {seed}", flush=True)
     with tempfile.TemporaryDirectory() as place:
+        make_broker = broker_named(asked.broker)
+        if asked.broker == "bramble" and asked.disk != "never":
+            make_broker = bramble_with(build(place), 1 if asked.disk == "always" else 0.5)
         for number in range(seed, seed + count):
-            problem, checker = play(place, number, broker_named(asked.broker), asked.rounds, asked.load)
+            problem, checker = play(place, number, make_broker, asked.rounds, asked.load)
             runs += 1
             for name, value in checker.counts.items():
                 total[name] = total.get(name, 0) + value

@@ -17,6 +17,7 @@ def test_mistake_is_found(tmp_path, mistake):
     kinds = set()
     for seed in range(MOST):
         problem, checker = play(tmp_path, seed, small(mistake), rounds=3, load=0.5, patience=1)
+        assert checker.counts["kills"], problem
         kinds |= checker.kinds
         if MISTAKES[mistake] in kinds:
             print(f"found by run {seed + 1}: {problem}")

@@ -88,6 +88,9 @@ GOOD = {
     "an identifier is free after PUBACK": BOTH + PUBLISHED + "s1 < PUBLISH q1 m1 p/a p1.1\ns1 > PUBACK m1\ns1 < PUBLISH q1 m1 p/a p1.2",
     "repeats do not disturb the order": BOTH + PUBLISHED + "s1 < PUBLISH q1 m1 p/a p1.1\ns1 < PUBLISH q1 m2 p/a p1.2\n"
         "s1 < PUBLISH q1 m1 p/a p1.1 dup",
+    "routed once without and once with this client": PUBLISHER + "p1 > PUBLISH q1 m1 p/a p1.1" + SUBSCRIBED
+        + "p1 > PUBLISH q1 m2 p/a p1.2\ns1 < PUBLISH q1 m1 p/a p1.2" + RESUMED + "p1 > PUBLISH q1 m1 p/a p1.1 dup\n"
+        "s1 < PUBLISH q1 m2 p/a p1.1",
     "QoS 0 overtakes QoS 1": BOTH + PUBLISHED + "p1 > PUBLISH q0 p/a p1.3\ns1 < PUBLISH q0 p/a p1.3\ns1 < PUBLISH q1 m1 p/a p1.1\n"
         "s1 < PUBLISH q1 m2 p/a p1.2",
     "the last one is retained": RETAINED + LOOK + "look < PUBLISH q0 p/a p1.2 retain\nlook - looked",
@@ -99,6 +102,12 @@ GOOD = {
     "what was retained is cleared": RETAINED + "p1 > PUBLISH q1 m3 p/a - retain\np1 < PUBACK m3" + LOOK + "look - looked",
     "it may be cleared": RETAINED + "p1 > PUBLISH q0 p/a - retain" + LOOK + "look - looked",
     "it comes while one looks": RETAINED + LOOK + "p1 > PUBLISH q0 p/a p1.3 retain\nlook < PUBLISH q0 p/a p1.3\nlook - looked",
+    "the will of who says good-bye": SUBSCRIBED + "p1 > CONNECT kept will q1 p/w w1\np1 < CONNACK new\np1 > DISCONNECT\np1 - lost\n"
+        "all - drained",
+    "the will of who was not accepted": SUBSCRIBED + "p1 > CONNECT kept will q1 p/w w1\np1 - lost\nall - drained",
+    "the will of a clean session": SUBSCRIBED + "p1 > CONNECT clean will q1 p/w w1\np1 < CONNACK new\nbroker - killed\np1 - lost\n"
+        "all - drained",
+    "a will": SUBSCRIBED + "p1 > CONNECT kept will q1 p/w w1\np1 < CONNACK new\np1 - lost\ns1 < PUBLISH q1 m1 p/w w1\nall - drained",
     "a new session before anything was kept": "s1 > CONNECT kept\ns1 < CONNACK new\ns1 - lost\ns1 > CONNECT kept\ns1 < CONNACK new",
 }
 
@@ -110,6 +119,8 @@ BAD = {
                         ["p1 > PUBLISH q1 m2 p/a p1.2", "p1 < PUBACK m2"]),
     "PUBREC is an acknowledgement": ("missing", BOTH + "p1 > PUBLISH q2 m1 p/a p1.1\np1 < PUBREC m1\np1 > PUBREL m1\np1 < PUBCOMP m1\n"
                                      "all - drained", "s1", "p/a", "p1.1", ["p1 > PUBLISH q2 m1 p/a p1.1", "p1 < PUBREC m1"]),
+    "a will is lost": ("missing", SUBSCRIBED + "p1 > CONNECT kept will q1 p/w w1\np1 < CONNACK new\nbroker - killed\np1 - lost\n"
+                       "all - drained", "s1", "p/w", "w1", ["p1 > CONNECT kept will q1 p/w w1", "p1 - lost"]),
     "retained ones do not count as come": ("missing", BOTH + "p1 > PUBLISH q1 m1 p/a p1.1 retain\np1 < PUBACK m1\n"
                                            "s1 < PUBLISH q1 m1 p/a p1.1 retain\nall - drained", "s1", "p/a", "p1.1", []),
     "twice": ("duplicate", BOTH + EXACTLY + RECEIVED + "s1 < PUBREL m7\ns1 > PUBCOMP m7\ns1 < PUBLISH q2 m8 p/a p1.1", "s1", "p/a", "p1.1",
