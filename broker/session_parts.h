@@ -1,6 +1,7 @@
 /*
- * session_parts.h - what the files of a session share: session.c (what comes and goes) and session_sweep.c
- * (what rights that end take back). Nobody else includes it.
+ * session_parts.h - what the files of a session share: session.c (what comes and goes), session_take.c (what
+ * goes out), session_sweep.c (what rights that end take back), session_restore.c and session_spill.c (what
+ * comes from the store). Nobody else includes it.
  */
 #ifndef BRAMBLE_SESSION_PARTS_H
 #define BRAMBLE_SESSION_PARTS_H
@@ -14,7 +15,8 @@ bool session_drop_some(struct sessions *sessions, struct ring *ring, size_t *pla
 /* A message waits in memory for this session, or does no more: the accounts. */
 void session_queued(struct sessions *sessions, struct session *session, const struct msg *msg);
 void session_unqueued(struct sessions *sessions, struct session *session, const struct msg *msg);
-/* Tombstones leave the sent ring, as far as may be. */
+
+/* session_take.c: tombstones leave the sent ring, as far as may be. */
 void session_tidy_sent(struct session *session);
 /* An identifier that no delivery under way uses [MQTT-2.3.1-4], behind skip others. */
 uint16_t session_next_id(struct session *session, uint16_t skip);
