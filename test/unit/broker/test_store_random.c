@@ -629,7 +629,7 @@ static void begin_anew(uint32_t c)
     memset(client->has, 0, sizeof client->has);
     client->session = session_new(&w.sessions, id, w.who, false);
     CHECK(client->session->number > old);
-    while (disk_find(&w.storage, CHANGE_SESSION, old, 0)) {
+    while (!store_idle(w.store)) { /* the old one may even be under way to the disk */
         store_submit(w.store, true);
         commit();
     }
