@@ -51,7 +51,7 @@ static inline void check_sent(const struct session *s)
         CHECK(d->qos == 2 || (d->qos == 1 && d->state != D_RELEASED));
         CHECK((d->state == D_RELEASED || d->state == D_RETIRED) == !d->msg);
         CHECK(d->state != D_RETIRED || s->peer); /* there is nobody who would answer */
-        CHECK(!d->wait);
+        CHECK(!d->wait || d->state == D_RELEASED || d->state == D_RETIRED);
         used[d->id] = 1;
         live++;
         bytes += d->msg ? d->msg->payload_size : 0;
