@@ -15,15 +15,16 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { DRAIN_MS = 5000 /* twice */, LOOK_US = 1000 };
+enum { DRAIN_MS = 5000 /* twice */, LOOK_US = 1000, FAILURES = 2 };
 
 struct stable {
     struct storage *storage;
-    char **names; /* of the listeners */
-    size_t count;
     bool runs;               /* its threads do */
+    bool said;               /* that the end has left something out */
     struct restore *restore; /* between stable_load() and stable_start() */
     int notify_fd;
+    size_t count;
+    char *names[]; /* of the listeners */
 };
 
 /* ---- opening ---- */
@@ -47,17 +48,20 @@ static char *listener_name(const struct config_listener *l)
     return name;
 }
 
-static int name_listeners(struct stable *stable, const struct config *config)
+static struct stable *stable_new(const struct config *config)
 {
-    stable->names = calloc(config->listener_count, sizeof(char *));
-    stable->count = stable->names ? config->listener_count : 0;
-    for (size_t i = 0; i < stable->count; i++) {
-        stable->names[i] = listener_name(&config->listeners[i]);
-        if (!stable->names[i]) {
-            return -1;
+    struct stable *stable = calloc(1, sizeof *stable + config->listener_count * sizeof(char *));
+    if (!stable) {
+        return NULL;
+    }
+    for (; stable->count < config->listener_count; stable->count++) {
+        stable->names[stable->count] = listener_name(&config->listeners[stable->count]);
+        if (!stable->names[stable->count]) {
+            stable_close(stable);
+            return NULL;
         }
     }
-    return stable->names ? 0 : -1;
+    return stable;
 }
 
 /* Somebody who comes from mosquitto may look for what it had stored. */
@@ -94,9 +98,8 @@ int stable_open(struct stable **out, const struct config *config, struct mailbox
     if (!config->persistence) {
         return 0;
     }
-    struct stable *stable = calloc(1, sizeof *stable);
-    if (!stable || name_listeners(stable, config) < 0) {
-        stable_close(stable);
+    struct stable *stable = stable_new(config);
+    if (!stable) {
         return err_set(err, "Error: out of memory for the store");
     }
     say_not_imported(config);
@@ -161,12 +164,16 @@ int stable_start(struct stable *stable, struct err *err)
 
 /* ---- the end ---- */
 
-static void say_end(struct broker *broker)
+static void say_end(struct stable *stable, const struct broker *broker)
 {
     const char *trouble = store_trouble(broker->store);
+    if (stable->said || store_idle(broker->store)) {
+        return;
+    }
+    stable->said = true;
     if (*trouble) {
         log_write(LOG_T_ERROR, "The store has failed: %s. What was not acknowledged may be lost.", trouble);
-    } else if (!store_idle(broker->store)) {
+    } else {
         log_write(LOG_T_WARNING,
                   "The store has not taken everything within %d seconds. What was not "
                   "acknowledged may be lost.",
@@ -174,23 +181,26 @@ static void say_end(struct broker *broker)
     }
 }
 
+/* Two failures: between them what frees room on a full disk may have gone. */
 void stable_drain(struct stable *stable, struct broker *broker)
 {
     if (!stable || !stable->runs) {
         return;
     }
     int64_t end = clock_ms() + DRAIN_MS;
+    uint64_t failures = store_counts(broker->store)->failures;
     for (;;) {
         store_submit(broker->store, true);
         peer_list_flush(&broker->flush); /* acknowledgements, as far as the sockets take them */
-        if (store_idle(broker->store) || *store_trouble(broker->store) || clock_ms() > end) {
+        if (store_idle(broker->store) || clock_ms() > end ||
+            store_counts(broker->store)->failures - failures >= FAILURES) {
             break;
         }
         if (mailbox_drain(loop_mailbox(broker->loop)) == 0) {
             usleep(LOOK_US);
         }
     }
-    say_end(broker);
+    say_end(stable, broker);
 }
 
 /* What the threads have answered names the store, and what they are asked is the store's: so they end before
@@ -215,6 +225,5 @@ void stable_close(struct stable *stable)
     for (size_t i = 0; i < stable->count; i++) {
         free(stable->names[i]);
     }
-    free(stable->names);
     free(stable);
 }
