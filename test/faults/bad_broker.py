@@ -30,7 +30,7 @@ import rawmqtt  # noqa: E402
 from checker import matches  # noqa: E402
 from loadclients import parsed  # noqa: E402
 from rawmqtt import (CONNACK, CONNECT, DISCONNECT, PINGREQ, PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBACK,  # noqa: E402
-                     SUBSCRIBE, ack, packet)
+                     SUBSCRIBE, UNSUBACK, UNSUBSCRIBE, ack, packet)
 
 WINDOW = 20
 MISTAKES = {  # and the kind of Problem that it is
@@ -87,6 +87,8 @@ class State:
             self.sessions.pop(name, None)
         elif kind == "subscribe":
             self.sessions[name].filters[rest[0]] = rest[1]
+        elif kind == "unsubscribe":
+            self.sessions[name].filters.pop(rest[0], None)
         elif kind == "publish":
             self.publish(name, *rest)
         elif kind == "will":
@@ -269,6 +271,10 @@ class Broker:
             connection.say(packet(PINGRESP, 0))
         elif got.kind == SUBSCRIBE:
             self.subscribe(connection, got)
+        elif got.kind == UNSUBSCRIBE:
+            for pattern in strings(got.body[2:]):
+                self.take("unsubscribe", name, pattern)
+            connection.say(packet(UNSUBACK, 0, got.body[:2]))
         elif got.kind == PUBLISH:
             self.publish(connection, session, got)
         elif got.kind == PUBREL:

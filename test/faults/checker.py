@@ -29,7 +29,7 @@ What must hold, each a kind of Problem:
     pubrel        PUBREL for what the client has not answered with PUBREC
     dup           a QoS 2 PUBLISH is sent again without DUP
     unknown       nobody has sent this
-    unasked       a message on a topic that the client never subscribed to
+    unasked       a message on a topic that the client has not subscribed to, or not any more
     session       a kept session is not there any more
     answer        an acknowledgement of something that was not sent
     unanswered    everything has come to an end, and this was not acknowledged
@@ -97,7 +97,7 @@ class Client:
         # as subscriber
         self.asking = {}         # id of a SUBSCRIBE or UNSUBSCRIBE: (kind, filters, line)
         self.filters = {}        # filter: (QoS, line of the SUBACK)
-        self.ever = set()        # filters that it asked for at any time
+        self.ever = {}           # filter that it asked for at any time: [[line of an UNSUBACK, line of the SUBSCRIBE after it]]
         self.arrived = {}        # (topic, payload): (line, QoS)
         self.owed = {}           # (topic, payload): (Message, line of the ack)
         self.latest = {}         # (publisher, topic, its QoS, QoS): (Message, line)
@@ -206,7 +206,9 @@ class Checker:
     def sends_SUBSCRIBE(self, client, rest, line):
         wanted = [(rest[i], int(rest[i + 1][1:])) for i in range(1, len(rest), 2)]
         client.asking[rest[0]] = (wanted, line)
-        client.ever.update(f for f, _ in wanted)
+        for pattern, _ in wanted:
+            for gap in client.ever.setdefault(pattern, []):
+                gap[1] = gap[1] or line
         client.cache = {}
         client.looking, client.seen = line, defaultdict(list)
 
@@ -223,7 +225,7 @@ class Checker:
             client.keeps = client.keeps or line
 
     def sends_UNSUBSCRIBE(self, client, rest, line):
-        client.asking[rest[0]] = (None, line)
+        client.asking[rest[0]] = (rest[1:], line)
         for pattern in rest[1:]:
             client.filters.pop(pattern, None)
         client.cache = {}
@@ -231,8 +233,25 @@ class Checker:
             del client.owed[key]  # the broker may or may not go on with what it has
 
     def sees_UNSUBACK(self, client, rest, line):
-        if not client.asking.pop(rest[0], None):
+        if rest[0] not in client.asking:
             self.problem("answer", client.name, "-", "-", "UNSUBACK for nothing", line)
+            return
+        for pattern in client.asking.pop(rest[0])[0]:
+            client.ever[pattern].append([line, None])
+
+    @staticmethod
+    def gap(client, message):
+        """Whether nothing that this client asked for matches the message, and the lines since when: it was sent when it had
+        unsubscribed, and not again when it had subscribed once more."""
+        since = []
+        for pattern, gaps in client.ever.items():
+            if matches(pattern, message.topic):
+                found = [start for start, end in gaps if start.number < message.first.number
+                         and (not end or message.last.number < end.number)]
+                if not found:
+                    return None
+                since.append(found[0])
+        return since
 
     def subscribed(self, client, topic):
         """[(QoS, line of the SUBACK)]"""
@@ -338,8 +357,9 @@ class Checker:
         if payload != "-" and not message:
             self.problem("unknown", client.name, topic, payload, "nobody has sent this", line)
             return
-        if not any(matches(f, topic) for f in client.ever):
-            self.problem("unasked", client.name, topic, payload, "it has not subscribed to this", message and message.first, line)
+        gap = self.gap(client, message) if message else None
+        if gap is not None:
+            self.problem("unasked", client.name, topic, payload, "it is not subscribed to this", *gap, message.first, line)
             return
         client.seen[topic].append((message, "retain" in flags, line))
         if message and "retain" not in flags:

@@ -454,11 +454,25 @@ class Subscriber(Client):
             self.filters.append(self.extra.pop())
             self.subscribe(self.filters[-1])
 
+    def change(self):
+        """Unsubscribes from what it has, and subscribes again when that was answered."""
+        if not self.up or self.asked or not self.known:
+            return
+        pattern = self.world.random.choice(list(self.known))
+        del self.known[pattern]
+        self.owed = {key: m for key, m in self.owed.items() if self.since(m.topic)}
+        self.last_id = self.last_id % 65535 + 1
+        self.asked[self.last_id] = ()
+        self.send(f"UNSUBSCRIBE m{self.last_id} {pattern}", rawmqtt.unsubscribe(self.last_id, pattern))
+
+    def since(self, topic):
+        """[(QoS, number of the SUBACK's line)] of the filters that match."""
+        return [known for f, known in self.known.items() if matches(f, topic)]
+
     def owe(self, message):
         key = (message.topic, message.payload)
         if message.payload and key not in self.arrived and any(
-                matches(f, message.topic) and min(q, message.qos) > 0 and since < message.first
-                for f, (q, since) in self.known.items()):
+                min(q, message.qos) > 0 and since < message.first for q, since in self.since(message.topic)):
             self.owed[key] = message
 
     def lost(self):
@@ -483,7 +497,10 @@ class Subscriber(Client):
             self.answer(PUBREC, mid)
 
     def answered(self, kind, mid):
-        if kind == PUBREL:
+        if kind == UNSUBACK:
+            self.asked.pop(mid, None)
+            self.connected(True)
+        elif kind == PUBREL:
             self.held.pop(mid, None)
             self.answer(PUBCOMP, mid)
 

@@ -79,6 +79,10 @@ class Bramble:
         world.later(at, begin)
         world.later(at + rnd.choice([0.05, 0.3, 1.0]) * rnd.random(), lambda: self.heal(world))
 
+    def reload(self):
+        if self.broker.process.poll() is None:
+            self.broker.signal(signal.SIGHUP)
+
     def heal(self, world):
         if self.disk:
             self.disk.go_on()
@@ -141,6 +145,9 @@ class Other:
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(TIMEOUT)
+
+    def reload(self):
+        pass
 
     def heal(self, world):
         pass
@@ -273,6 +280,8 @@ class Run:
             self.flap(client)
         if rnd.random() < 0.5:
             self.look()
+        if rnd.random() < 0.3:
+            world.later(rnd.random(), self.broker.reload)
         seconds = rnd.choice([0.05, 0.2, 0.5, 1.0, 2.0]) * rnd.random()
         if self.broker.disk and rnd.random() < 0.7:
             seconds = rnd.choice([0.1, 0.5, 3.0]) * rnd.random()  # after an error the daemon rests for a second
@@ -290,6 +299,8 @@ class Run:
             self.world.later(at, lambda how=how: self.come_or_go(client, how))
         if rnd.random() < 0.3:
             self.world.later(rnd.random(), client.more)
+        if rnd.random() < 0.2:
+            self.world.later(rnd.random(), client.change)
 
     def come_or_go(self, client, how):
         if not client.sock:

@@ -8,7 +8,7 @@ import pytest
 from bad_broker import MISTAKES
 from rounds import play, small
 
-SHORT = ("ack-before-commit", "reuse-id", "early-pubrel", "forget-inbound", "forget-retained")
+SHORT = ("ack-before-commit", "reuse-id", "early-pubrel")
 MOST = 12  # runs until a mistake must be found; most take one or two
 
 

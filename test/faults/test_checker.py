@@ -68,6 +68,11 @@ GOOD = {
     "who subscribes later gets nothing": PUBLISHER + PUBLISHED + SUBSCRIBED + "all - drained",
     "who subscribes meanwhile may get nothing": PUBLISHER + "p1 > PUBLISH q1 m1 p/a p1.1" + SUBSCRIBED + "p1 < PUBACK m1\nall - drained",
     "who has unsubscribed may get nothing": BOTH + PUBLISHED + "s1 > UNSUBSCRIBE m2 p/#\ns1 < UNSUBACK m2\nall - drained",
+    "what was sent before goes on": BOTH + "p1 > PUBLISH q1 m1 p/a p1.1\ns1 > UNSUBSCRIBE m2 p/#\ns1 < UNSUBACK m2\n"
+        "s1 < PUBLISH q1 m1 p/a p1.1",
+    "who subscribes once more may get what is sent again": BOTH + "s1 > UNSUBSCRIBE m2 p/#\ns1 < UNSUBACK m2\n"
+        "p1 > PUBLISH q1 m1 p/a p1.1\np1 - lost\np1 > CONNECT kept\np1 < CONNACK resumed\ns1 > SUBSCRIBE m3 p/# q1\n"
+        "p1 > PUBLISH q1 m1 p/a p1.1 dup\ns1 < PUBLISH q1 m1 p/a p1.1",
     "QoS 0 may be lost": BOTH + "p1 > PUBLISH q0 p/a p1.1\nall - drained",
     "a clean session is owed nothing": BOTH.replace("s1 > CONNECT kept", "s1 > CONNECT clean") + PUBLISHED + "all - drained",
     "QoS 1 comes again": BOTH + PUBLISHED + "s1 < PUBLISH q1 m1 p/a p1.1\ns1 < PUBLISH q1 m2 p/a p1.2" + RESUMED
@@ -156,6 +161,9 @@ BAD = {
     "before it was sent": ("unknown", BOTH + "s1 < PUBLISH q1 m1 p/a p1.1\np1 > PUBLISH q1 m1 p/a p1.1", "s1", "p/a", "p1.1", []),
     "nobody has asked for it": ("unasked", BOTH + "p1 > PUBLISH q1 m1 x/a p1.1\ns1 < PUBLISH q1 m1 x/a p1.1", "s1", "x/a", "p1.1",
                                 ["p1 > PUBLISH q1 m1 x/a p1.1", "s1 < PUBLISH q1 m1 x/a p1.1"]),
+    "nobody asks for it any more": ("unasked", BOTH + "s1 > UNSUBSCRIBE m2 p/#\ns1 < UNSUBACK m2" + RESUMED
+                                    + "p1 > PUBLISH q1 m1 p/a p1.1\ns1 < PUBLISH q1 m1 p/a p1.1", "s1", "p/a", "p1.1",
+                                    ["s1 < UNSUBACK m2", "s1 < PUBLISH q1 m1 p/a p1.1"]),
     "a session is gone": ("session", SUBSCRIBED + "s1 - lost\ns1 > CONNECT kept\ns1 < CONNACK new", "s1", "-", "-",
                           ["s1 < SUBACK m1 q2", "s1 < CONNACK new"]),
     "a session with PUBREC is gone": ("session", BOTH + "p1 > PUBLISH q2 m1 p/a p1.1\np1 < PUBREC m1\np1 - lost\np1 > CONNECT kept\n"
