@@ -70,6 +70,17 @@ static int tell_progress(struct load *load)
     return 0;
 }
 
+/* Where the key is a number, whether it is higher than the last one. */
+static bool rises(sqlite3_stmt *row, enum store_table table, sqlite3_int64 *last)
+{
+    sqlite3_int64 before = *last;
+    if (store_tables[table].keys > 1 || sqlite3_column_type(row, 0) != SQLITE_INTEGER) {
+        return true;
+    }
+    *last = sqlite3_column_int64(row, 0);
+    return *last > before;
+}
+
 /* Calls fn for each row of the table, in the order of its key. */
 static int each(struct load *load, enum store_table table, int (*fn)(struct load *load, sqlite3_stmt *row))
 {
@@ -80,10 +91,13 @@ static int each(struct load *load, enum store_table table, int (*fn)(struct load
     snprintf(sql, sizeof sql, "SELECT * FROM %s ORDER BY %s", store_tables[table].name,
              store_tables[table].keys > 1 ? "1, 2" : "1");
     rc = sqlite3_prepare_v2(connection->db, sql, -1, &statement, NULL);
+    sqlite3_int64 last = INT64_MIN;
     while (rc == SQLITE_OK && result == 0 && (rc = sqlite3_step(statement)) == SQLITE_ROW) {
         rc = row_whole(statement, table);
         if (rc == SQLITE_CORRUPT) {
             result = damage(load, statement, table, "its checksum is wrong");
+        } else if (!rises(statement, table, &last)) {
+            result = damage(load, statement, table, "it is not in its place");
         } else if (rc == SQLITE_OK) {
             result = fn(load, statement);
         }

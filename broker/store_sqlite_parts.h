@@ -32,10 +32,11 @@ enum {
     STORE_PAGE_SIZE =
         1024,          /* of a new file: the fewest bytes for each commit, see test/perf/store_layout.c */
     STORE_VERSION = 1, /* user_version of the file */
-    STORE_APPLICATION = 0x6272616d,       /* "bram", application_id of the file */
-    STORE_WAL_BOUND = 4 * 1024 * 1024,    /* bytes of -wal from which on it is written back to the file */
-    STORE_RESERVE = 100000,               /* numbers that are set aside at a time */
-    STORE_QUICK_BOUND = 32 * 1024 * 1024, /* a file up to so many bytes is looked at page by page at start */
+    STORE_APPLICATION = 0x6272616d,    /* "bram", application_id of the file */
+    STORE_WAL_BOUND = 4 * 1024 * 1024, /* bytes of -wal from which on it is written back to the file */
+    STORE_RESERVE = 100000,            /* numbers that are set aside at a time */
+    STORE_QUICK_BOUND =
+        1024 * 1024 * 1024, /* a file up to so many bytes is looked at page by page at start */
 };
 
 /* ---- tables ---- */
