@@ -81,7 +81,8 @@ void broker_use_limits(struct broker *broker)
 {
     const struct config *config = broker->config;
     store_use_times(broker->store, &(struct store_times){.commit_delay = config->persistence_commit_delay,
-                                                         .lazy_delay = config->persistence_lazy_delay});
+                                                         .lazy_delay = config->persistence_lazy_delay,
+                                                         .gather = GATHER_MS});
     strangers_change(&broker->strangers, config->log_strangers_rate);
     uint32_t inflight = config->max_inflight_messages;
     broker->sessions.limits = (struct session_limits){

@@ -37,8 +37,9 @@ enum {
     TURN_OFFERS = 20000, /* deliveries queued in one turn of the loop before reading rests */
     TURN_VISITS = 50000, /* places looked at in matching before that rests until the next turn */
     TURN_BURY =
-        5000,    /* deliveries and places of the tree that sessions which are gone give back in one turn */
-    SLOW_MS = 2, /* what a publisher waits for a subscriber whose queue fills up */
+        5000,       /* deliveries and places of the tree that sessions which are gone give back in one turn */
+    SLOW_MS = 2,    /* what a publisher waits for a subscriber whose queue fills up */
+    GATHER_MS = 20, /* at most, for publishers that wait for their acknowledgements to share a commit */
     TRIM_MS = 10000, /* after a connection has gone, until unused memory goes back to the system */
 };
 

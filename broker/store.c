@@ -98,6 +98,7 @@ struct store *store_new(struct storage *storage, const struct store_events *even
     store->storage = storage;
     store->events = *events;
     store->clock = clock_ms;
+    store->clock_us = clock_us;
     list_init(&store->waiting);
     list_init(&store->due);
     list_init(&store->under_way);
@@ -251,6 +252,7 @@ void ob_put(struct ob_list *list, struct obligation *ob)
     ob->link = list->last;
     *list->last = ob;
     list->last = &ob->next;
+    list->count++;
 }
 
 void ob_take_out(struct ob_list *list, struct obligation *ob)
@@ -263,6 +265,7 @@ void ob_take_out(struct ob_list *list, struct obligation *ob)
     }
     ob->next = NULL;
     ob->link = NULL;
+    list->count--;
 }
 
 /* Some are kept to be used again: each delivery to a client that is there takes one, for some milliseconds.

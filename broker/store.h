@@ -85,6 +85,7 @@ struct store_events {
 struct store_times {
     int64_t commit_delay; /* urgent, but those who are there may acknowledge first */
     int64_t lazy_delay;   /* nobody waits for it */
+    int64_t gather;       /* for those who publish again after a commit; never longer than that took */
 };
 
 /* storage NULL: nothing is durable, no ticket is ever made; else its events are set. last: the highest number

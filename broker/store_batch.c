@@ -5,6 +5,13 @@
  *
  *   the changes, as they came; the messages that are due, each with all to whom it is owed by now; marks
  *
+ * A commit costs some pages beside what is in it, and the time of a sync, so it matters how many share one.
+ * Publishers that wait for their acknowledgements come in step with the commits: those of the last batch
+ * publish again when it is done, and find those who came meanwhile waiting. Were the next batch made at once,
+ * there would be two groups that take turns. So it is made when as many are there as waited all together when
+ * the last one was done, or after as long as that one has taken (at most times.gather): one group, and
+ * nobody waits longer than for a commit that is under way. A single publisher waits for nobody.
+ *
  * The hard part is a batch that fails. Nothing of it was kept, so all of it is open again, as if it had never
  * been handed over: what was owed is due again (and may be discharged without being written), the changes
  * come before those that came meanwhile. When the disk is full, what gives room goes first, in a batch of its
@@ -23,6 +30,7 @@ enum {
     RETRY_MS = 1000,
     BATCH_MOST = 4194304, /* bytes of messages in one, about */
     CHANGES_KEEP = 1024,  /* places that are kept when they are empty */
+    GATHER_FROM_US = 200, /* a disk that is faster need not be spared */
 };
 
 /* ---- making one ---- */
@@ -143,6 +151,7 @@ static void submit(struct store *store, bool removals)
                                   .count = store->sent.count,
                                   .removals = removals};
     store->busy = true;
+    store->submitted_us = store->clock_us();
     store->storage->submit(store->storage, &store->batch);
 }
 
@@ -157,6 +166,7 @@ static void submit_all(struct store *store)
     struct changes spare = store->sent;
     store->sent = store->open;
     store->open = spare;
+    store->urgent_sent = store->urgent + store->under_way.count;
     store->urgent = 0;
     store->lazy_deadline = 0;
     submit(store, false);
@@ -213,6 +223,24 @@ static void look_deadlines(struct store *store, bool all)
     }
 }
 
+static void gather(struct store *store)
+{
+    int64_t now = store->clock_us(), took = now - store->submitted_us, most = store->times.gather * 1000;
+    store->gather = 0;
+    if (took >= GATHER_FROM_US && !store->batch.removals) {
+        store->gather = store->urgent_sent + store->due.count + store->urgent;
+        store->gather_us = now + (took < most ? took : most);
+    }
+}
+
+/* Microseconds for which others are waited for. */
+static int64_t gathers(const struct store *store)
+{
+    int64_t left =
+        store->gather > store->due.count + store->urgent ? store->gather_us - store->clock_us() : 0;
+    return left > 0 ? left : 0;
+}
+
 static bool lazy_due(const struct store *store, bool all)
 {
     return store->lazy_deadline != 0 && (all || store->lazy_deadline <= store->clock());
@@ -229,6 +257,9 @@ void store_submit(struct store *store, bool all)
     if (!store->due.first && store->urgent == 0 && !lazy_due(store, all) && !store->failed) {
         return;
     }
+    if (!all && gathers(store) > 0) {
+        return;
+    }
     if (!(store->full && submit_removals(store))) {
         submit_all(store);
     }
@@ -241,7 +272,7 @@ int64_t store_next(const struct store *store)
     }
     int64_t at = INT64_MAX, now = store->clock();
     if (store->due.first || store->urgent > 0) {
-        at = now;
+        at = now + (gathers(store) + 999) / 1000;
     }
     if (store->waiting.first && store->waiting.first->deadline < at) {
         at = store->waiting.first->deadline;
@@ -313,6 +344,7 @@ static void on_committed(void *arg, uint64_t number)
     }
     store->busy = false;
     store->counts.batches++;
+    gather(store);
     for (size_t i = 0; i < store->sent.count; i++) {
         struct change *change = &store->sent.v[i];
         if (change->kind == CHANGE_MESSAGE) {
@@ -333,6 +365,7 @@ static void take_back_messages(struct store *store)
     struct ob_list due = store->due;
     store->due.first = NULL;
     store->due.last = &store->due.first;
+    store->due.count = 0;
     while (store->under_way.first) {
         struct obligation *ob = store->under_way.first;
         ob_take_out(&store->under_way, ob);
@@ -349,6 +382,7 @@ static void take_back_messages(struct store *store)
         due.first->link = store->due.last;
         *store->due.last = due.first;
         store->due.last = due.last;
+        store->due.count += due.count;
     }
 }
 
@@ -407,6 +441,7 @@ static void on_failed(void *arg, uint64_t number, enum storage_error error, cons
     store->failed = true;
     store->full = full;
     store->retry_at = store->clock() + RETRY_MS;
+    store->gather = 0;
     take_back_messages(store);
     take_back_changes(store);
     store_look_blocked(store);

@@ -36,6 +36,7 @@ enum { SPARES_MOST = 1024 };
 
 struct ob_list {
     struct obligation *first, **last;
+    size_t count;
 };
 
 struct changes {
@@ -47,7 +48,8 @@ struct store {
     struct storage *storage;
     struct store_events events;
     struct store_times times;
-    int64_t (*clock)(void);   /* clock_ms(), but in tests */
+    int64_t (*clock)(void); /* clock_ms(), but in tests */
+    int64_t (*clock_us)(void);
     uint64_t last;            /* number given */
     uint64_t loaded;          /* the last one that store_loaded() was told of */
     struct tally tally;       /* of stored messages owed to more than one */
@@ -57,6 +59,7 @@ struct store {
     struct ob_list waiting, due; /* in the order of publishing */
     struct changes open;
     size_t urgent;         /* changes in open that somebody waits for */
+    size_t urgent_sent;    /* the same of the batch under way, and the obligations in it */
     int64_t lazy_deadline; /* when open goes although nobody waits; 0: there is nothing */
     struct owing *marked;
 
@@ -64,6 +67,9 @@ struct store {
     struct batch batch;
     struct changes sent;
     struct ob_list under_way;
+    int64_t submitted_us; /* clock_us() */
+    size_t gather;        /* so much that somebody waits for is expected, until... */
+    int64_t gather_us;
 
     bool failed, full;
     int64_t retry_at;

@@ -68,6 +68,15 @@ static inline void verdict(enum auth_verdict v)
     login.done(login.ctx, login.id, v);
 }
 
+/* Nobody is waited for: how long a commit takes here says nothing. */
+static inline void limits_changed(void)
+{
+    broker_use_limits(&rig.broker);
+    store_use_times(rig.broker.store,
+                    &(struct store_times){.commit_delay = rig.config.persistence_commit_delay,
+                                          .lazy_delay = rig.config.persistence_lazy_delay});
+}
+
 /* The broker with its defaults; change rig.config and the like after it, then call limits_changed(). */
 static inline int rig_start(bool durable)
 {
@@ -96,12 +105,10 @@ static inline int rig_start(bool durable)
     int result = broker_init(&rig.broker, loop_new(), &rig.config, durable ? &rig.storage.port : NULL);
     rig.broker.doors = &rig.door;
     rig.broker.door_count = 1;
+    if (result == 0) {
+        limits_changed();
+    }
     return result;
-}
-
-static inline void limits_changed(void)
-{
-    broker_use_limits(&rig.broker);
 }
 
 static inline int setup(void **unused)

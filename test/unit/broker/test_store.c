@@ -77,6 +77,11 @@ static int64_t fake_clock(void)
     return f.now;
 }
 
+static int64_t fake_clock_us(void)
+{
+    return f.now * 1000;
+}
+
 static void change(struct ticket *ticket, struct change change)
 {
     store_change(f.store, ticket, &change);
@@ -97,6 +102,7 @@ static int setup(void **unused)
         return -1;
     }
     f.store->clock = fake_clock;
+    f.store->clock_us = fake_clock_us;
     f.now = 100000;
     f.who = principal_new();
     f.msg = msg_new(slice_str("t"), slice_str("x"), 1, false, NULL);
@@ -1411,6 +1417,94 @@ static void hear_of_many(void)
 }
 
 /* An acknowledgement of what is not stored would be a lie: the process ends. */
+/* ---- who shares a commit ---- */
+
+/* A commit that takes so long, with so many who wait for it, while others come. */
+static void slow_commit(struct obligation **obs, int with, int meanwhile, int64_t ms)
+{
+    for (int i = 0; i < with; i++) {
+        obs[i] = away(NULL, i % 2);
+    }
+    submit();
+    for (int i = 0; i < meanwhile; i++) {
+        obs[with + i] = away(NULL, i % 2);
+    }
+    f.now += ms;
+    commit();
+}
+
+static void drop(struct obligation **obs, int n)
+{
+    for (int i = 0; i < n; i++) {
+        discharge(obs[i]);
+    }
+    store_all();
+}
+
+static void gather_for(int64_t ms)
+{
+    store_use_times(f.store, &(struct store_times){.commit_delay = 250, .lazy_delay = 5000, .gather = ms});
+}
+
+static void those_of_the_last_commit_and_those_who_came_meanwhile_share_the_next(void **unused)
+{
+    (void)unused;
+    struct obligation *obs[6];
+    gather_for(20);
+    slow_commit(obs, 2, 1, 5);
+    submit();
+    assert_int_equal(f.storage.batches, 1); /* two more are expected */
+    assert_int_equal(store_next(f.store), 5);
+    obs[3] = away(NULL, 0);
+    submit();
+    assert_int_equal(f.storage.batches, 1);
+    obs[4] = away(NULL, 1);
+    assert_int_equal(store_next(f.store), 0);
+    submit();
+    assert_int_equal(f.storage.batches, 2);
+    assert_int_equal(fake_storage_has(&f.storage, CHANGE_MESSAGE), 3);
+    commit();
+    obs[5] = away(NULL, 0);
+    submit(); /* that commit took no time: nobody is waited for */
+    assert_int_equal(f.storage.batches, 3);
+    commit();
+    drop(obs, 6);
+}
+
+static void nobody_is_waited_for_longer_than_a_commit_takes(void **unused)
+{
+    (void)unused;
+    struct obligation *obs[5];
+    gather_for(20);
+    slow_commit(obs, 1, 1, 7);
+    f.now += 6;
+    submit();
+    assert_int_equal(f.storage.batches, 1);
+    assert_int_equal(store_next(f.store), 1);
+    f.now += 1;
+    submit();
+    assert_int_equal(f.storage.batches, 2);
+    obs[2] = away(NULL, 0);
+    f.now += 5000; /* a stalled disk */
+    commit();
+    assert_int_equal(store_next(f.store), 20);
+    f.now += 20;
+    submit();
+    assert_int_equal(f.storage.batches, 3);
+    f.now += 10;
+    commit();
+    obs[3] = away(NULL, 0); /* a single publisher */
+    submit();
+    assert_int_equal(f.storage.batches, 4);
+    obs[4] = away(NULL, 0);
+    f.now += 10;
+    commit();
+    store_submit(f.store, true); /* the broker stops */
+    assert_int_equal(f.storage.batches, 5);
+    commit();
+    drop(obs, 5);
+}
+
 static void without_memory_it_stops(void **unused)
 {
     static void (*const ways[])(void) = {take_an_obligation, open_a_ticket, put_text,
@@ -1487,6 +1581,8 @@ int main(void)
         T(a_removal_does_not_overtake_what_it_removes),
         T(too_much_that_waits_blocks),
         T(a_commit_unblocks),
+        T(those_of_the_last_commit_and_those_who_came_meanwhile_share_the_next),
+        T(nobody_is_waited_for_longer_than_a_commit_takes),
         T(without_memory_it_stops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
