@@ -52,7 +52,8 @@ class Bramble:
                       f"persistence_commit_delay {rnd.choice([0, 20, 250, 250])}",
                       f"persistence_lazy_delay {rnd.choice([0, 100, 1000, 5000])}",
                       f"queue_memory_limit {rnd.choice([0, 2000, 20000, 16777216])}",
-                      f"max_inflight_messages {rnd.choice([1, 5, 20, 100])}"]
+                      f"max_inflight_messages {rnd.choice([1, 5, 20, 100])}",
+                      f"persistence_sync {rnd.choice(['full', 'full', 'normal', 'off'])}"]
         self.broker = Broker(folder, "\n".join(self.lines) + "\n")
         self.dir = self.broker.dir
         self.disk = None
