@@ -1,6 +1,7 @@
 """A file that is not a store of ours, or not whole, or somebody else's: the daemon does not start, says why, and leaves the
 file exactly as it is."""
 
+import errno
 import os
 import sqlite3
 import subprocess
@@ -161,6 +162,38 @@ def test_not_a_file(tmp_path):
     folder = tmp_path / "b"
     (folder / "bramble.db").mkdir(parents=True)
     assert str(folder / "bramble.db") in refused(folder)
+
+
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "stopped"])
+@pytest.mark.parametrize("trouble,says", [(errno.EIO, "Input/output"), (errno.EROFS, "Read-only"), (None, "started")],
+                         ids=["EIO", "read-only", "little room"])
+def test_disk_in_trouble_at_start(durable, trouble, says, killed):
+    """On a disk that fails it does not start, and says why; with less room than is to be kept free it does, so that who comes
+    can take what is there. When the disk is well, everything is there in either case."""
+    broker = durable("persistence_min_free 1048576\n")
+    sub = broker.connect("away", **KEPT)
+    sub.subscribe(("t/#", 1))
+    sub.disconnect()
+    client = broker.connect("p")
+    for number in range(5):
+        client.publish("t/a", f"{number}", 1)
+    broker.disk.put("watch", 0)
+    if killed:
+        broker.kill()
+    else:
+        broker.stop()
+    if trouble:
+        broker.disk.fail(trouble)
+        with pytest.raises(Failed) as failed:
+            broker.start()
+        assert str(broker.dir / "bramble.db") in failed.value.text and says in failed.value.text
+        broker.disk.fail(0)
+    else:
+        broker.disk.room = 1 << 19
+    broker.start()
+    owner = broker.connect("away", clean=False)
+    assert [owner.receive().payload for _ in range(5)] == [b"0", b"1", b"2", b"3", b"4"]
+    owner.ping()
 
 
 def test_torn_tail_of_the_wal_is_no_damage(start):
