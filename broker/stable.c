@@ -78,6 +78,22 @@ static void say_not_imported(const struct config *config)
     }
 }
 
+/* A listener may have got another port or address. Who came by it keeps what it is owed, where all listeners
+ * ask the same password file and ACL: then it does not matter which of them is asked. Not one that takes its
+ * users from certificates, if there is another: it would not look for them in the password file. */
+static size_t stand_in(const struct config *config)
+{
+    size_t found = 0;
+    for (size_t i = config->listener_count; i-- > 0;) {
+        const struct config_listener *l = &config->listeners[i];
+        if (l->security != &config->securities[0]) { /* its own */
+            return 0;
+        }
+        found = found == 0 || !(l->use_identity_as_username || l->use_subject_as_username) ? i + 1 : found;
+    }
+    return found;
+}
+
 static struct storage *open_storage(const struct stable *stable, const struct config *config,
                                     struct mailbox *mailbox, struct err *err)
 {
@@ -88,6 +104,7 @@ static struct storage *open_storage(const struct stable *stable, const struct co
                                                   .min_free = config->persistence_min_free,
                                                   .listeners = (const char *const *)stable->names,
                                                   .listener_count = stable->count,
+                                                  .stand_in = stand_in(config),
                                                   .mailbox = mailbox},
                         err);
 }

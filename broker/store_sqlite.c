@@ -183,6 +183,7 @@ static struct sqlite_store *store_of(const struct storage_options *options)
         storage_close(&store->port);
         return NULL;
     }
+    store->stand_in = options->stand_in > 0 ? (int)options->stand_in - 1 : LISTENER_GONE;
     store->result->mail.fn = tell;
     store->result->store = store;
     return store;

@@ -25,6 +25,7 @@ struct storage_options {
     uint64_t min_free;            /* bytes of the file system that new obligations leave free */
     const char *const *listeners; /* their names, by number: what is stored of a listener */
     size_t listener_count;
+    size_t stand_in; /* of them, counted from 1: for those that are not there any more; 0: LISTENER_GONE */
     struct mailbox *mailbox;
 };
 

@@ -108,7 +108,7 @@ int origin_listener(const struct sqlite_store *store, struct slice name)
             return (int)i;
         }
     }
-    return LISTENER_GONE;
+    return store->stand_in;
 }
 
 static int insert(struct sqlite_store *store, uint64_t number, const struct slice fields[ORIGIN_FIELDS])

@@ -259,6 +259,7 @@ struct sqlite_store {
     uint64_t min_free;
     char **listeners;
     size_t listener_count;
+    int stand_in; /* number of a listener, or LISTENER_GONE */
     struct mailbox *mailbox;
     int file; /* holds the lock */
     dev_t device;

@@ -175,9 +175,27 @@ def test_rights_of_the_day(start):
     is_new(broker, "bob", **bob).expect_nothing()
 
 
+def test_a_listener_with_another_port(start):
+    """Where all listeners ask the same files it does not matter which of them is asked."""
+    broker = start(STORE + "listener {tcp2} 127.0.0.1\n")
+    offline(broker, "away", ("t", 1), port="tcp2")
+    writer = broker.connect("writer", "tcp2", will=Will("t", b"will", 1))
+    writer.publish("t", "x", 1, retain=True)
+    crash(broker, STORE + "check_retain_source true\nlistener {tcp} 127.0.0.1\n")
+    client = resume(broker, "away")
+    client.expect_message("t", "x", 1)
+    client.expect_message("t", "will", 1)
+    client.expect_nothing()
+    reader = broker.connect("reader")
+    reader.subscribe("t")
+    reader.expect_message("t", "x", 0, retain=True)
+
+
 def test_a_listener_that_is_gone(start):
-    one = STORE + "check_retain_source false\nlistener {tcp} 127.0.0.1\n"
-    broker = start(one + "listener {tcp2} 127.0.0.1\n")
+    own = "allow_anonymous true\n"
+    general = STORE.replace(own, "") + "per_listener_settings true\ncheck_retain_source false\n"
+    one = general + "listener {tcp} 127.0.0.1\n" + own
+    broker = start(one + "listener {tcp2} 127.0.0.1\n" + own)
     offline(broker, "first", ("t", 1))
     offline(broker, "second", ("t", 1), port="tcp2")
     writer = broker.connect("writer", "tcp2", will=Will("t", b"will", 1))
