@@ -274,6 +274,7 @@ struct sqlite_store {
     bool full;        /* the last batch had no room */
     uint64_t tidy_at; /* bytes of -wal from which on it is written back */
     int wal_frames;   /* in the -wal, after the last commit */
+    int wal_done;     /* of these: are in the file, too */
 
     bool loaded; /* only then it may be changed */
 

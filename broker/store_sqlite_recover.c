@@ -65,7 +65,9 @@ int sqlite_checkpoint(struct sqlite_store *store, int mode)
         store->suspect = store->reopen = store->index_suspect = true;
     }
     if (rc == SQLITE_OK && mode == SQLITE_CHECKPOINT_TRUNCATE) {
-        store->wal_frames = 0;
+        store->wal_frames = store->wal_done = 0;
+    } else if (rc == SQLITE_OK) {
+        store->wal_done = done_frames;
     }
     if (rc == SQLITE_OK && frames > done_frames) {
         rc = SQLITE_BUSY; /* a reader still needs the older pages */
@@ -77,6 +79,7 @@ static int count_frames(void *arg, sqlite3 *db, const char *name, int frames)
 {
     struct sqlite_store *store = arg;
     (void)db, (void)name;
+    store->wal_done = frames < store->wal_frames ? 0 : store->wal_done; /* it has begun anew */
     store->wal_frames = frames;
     return SQLITE_OK;
 }

@@ -68,29 +68,40 @@ static uint64_t free_inside(struct sqlite_store *store)
     return pages * store->page_size;
 }
 
-/* Whether the batch would use what is to be kept free. What removals have freed is inside the file, where the
- * file system does not see it: as long as a batch fits in there, half of the reserve is enough, for the -wal.
+static uint64_t wal_bytes(const struct sqlite_store *store)
+{
+    return (uint64_t)store->wal_frames * (store->page_size + 24);
+}
+
+static uint64_t not_written_back(const struct sqlite_store *store)
+{
+    return (uint64_t)(store->wal_frames - store->wal_done) * store->page_size;
+}
+
+/* Whether the batch would use what is to be kept free: it goes into the -wal first, and into the file later,
+ * as does what is in the -wal still. Without room for that nothing could be written back ever again, not even
+ * what frees room. What removals have freed is inside the file, where the file system does not see it: as
+ * long as a batch fits in there, half of the reserve is enough, for the -wal.
  */
 static bool low(struct sqlite_store *store, const struct batch *batch, struct err *why)
 {
     struct statvfs fs;
-    if (store->min_free == 0 || statvfs(store->path, &fs)) {
+    if (statvfs(store->path, &fs)) {
         return false; /* what cannot be asked will say so when it is written to */
     }
-    uint64_t outside = (uint64_t)fs.f_bavail * fs.f_frsize;
-    if (outside >= store->min_free ||
-        (outside >= store->min_free / 2 && free_inside(store) >= 2 * weight_of(batch))) {
+    uint64_t outside = (uint64_t)fs.f_bavail * fs.f_frsize, weight = weight_of(batch);
+    uint64_t more = weight + not_written_back(store);
+    if ((outside >= more + weight && outside - more - weight >= store->min_free) ||
+        (outside >= more && outside - more >= store->min_free / 2 && free_inside(store) >= 2 * weight)) {
         return false;
     }
-    err_set(why, "%s: %llu KiB free on its file system, persistence_min_free keeps %llu KiB",
-            err_path(store->path), (unsigned long long)outside / 1024,
-            (unsigned long long)store->min_free / 1024);
+    err_set(
+        why,
+        "%s: %llu KiB free on its file system, persistence_min_free keeps %llu KiB, and %llu KiB are to be "
+        "written",
+        err_path(store->path), (unsigned long long)outside / 1024, (unsigned long long)store->min_free / 1024,
+        (unsigned long long)(more + weight) / 1024);
     return true;
-}
-
-static uint64_t wal_bytes(const struct sqlite_store *store)
-{
-    return (uint64_t)store->wal_frames * (store->page_size + 24);
 }
 
 static void count_commit(struct sqlite_store *store)

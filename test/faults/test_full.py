@@ -226,6 +226,30 @@ def test_room_that_the_store_itself_frees_is_used(durable):
     broker.disk.room = None
 
 
+def test_large_messages_leave_room_to_be_written_back(durable):
+    """A message stands in the -wal and then in the file: one that fits once only is not taken. Else nothing could be
+    written back any more, and so nothing be removed, although its client has taken all."""
+    broker = durable(FREES + "max_packet_size 4000000\n")
+    away(broker, qos=1)
+    broker.disk.room = 8 * MB
+    client = broker.connect("p")
+    client.stream.patience(3)  # no answer for so long: held
+    sent = 0
+    with contextlib.suppress(TimeoutError):
+        while True:
+            sent += 1
+            client.send(publish(f"t/{sent}", "x" * 2 * MB, 1, mid=sent))
+            client.expect(PUBACK, sent)
+    broker.wait_log("The durable store has failed")
+    client.stream.patience(TIMEOUT)
+    owner = broker.connect("away", clean=False)
+    for number in range(1, sent + 1):
+        assert owner.receive().topic == f"t/{number}"
+    client.expect(PUBACK, sent)  # nobody needs it any more
+    client.publish("t/more", "x", 1)
+    assert owner.topics(1) == ["t/more"]
+
+
 @every_trouble
 def test_sys_says_why(durable, trouble):
     broker = durable(CONFIG)
