@@ -308,6 +308,8 @@ int sqlite_write(struct sqlite_store *store, const struct batch *batch, enum sto
 /* What has failed, in words, and what it means for the next batch. Before anything else is asked of the
  * connection. */
 void sqlite_note_failure(struct sqlite_store *store, int rc, enum storage_error *error, struct err *why);
+/* Whether the file and its -wal are still under their names. 0, or -1. */
+int sqlite_look_at_files(const struct sqlite_store *store, struct err *err);
 /* Makes the store fit for another batch. 0, or -1: it is not yet. */
 int sqlite_recover(struct sqlite_store *store, enum storage_error *error, struct err *why);
 /* Writes the -wal back, in one of SQLite's modes; an SQLite code. */

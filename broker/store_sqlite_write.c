@@ -129,7 +129,8 @@ int sqlite_write(struct sqlite_store *store, const struct batch *batch, enum sto
         *error = STORAGE_FULL;
         return -1;
     }
-    if (sqlite_recover(store, error, why)) {
+    *error = STORAGE_ERROR;
+    if (sqlite_look_at_files(store, why) || sqlite_recover(store, error, why)) {
         return -1;
     }
     int rc = apply_all(store, batch, &reserved);

@@ -877,6 +877,34 @@ static void a_full_disk_fails_batches_until_there_is_room(void **unused)
     assert_true(open_store());
 }
 
+/* Every write and sync of it would succeed. */
+static void a_file_that_was_removed_takes_nothing(void **unused)
+{
+    char wal[160], aside[160];
+    (void)unused;
+    start_store();
+    put_session(1, "one");
+    commit();
+    snprintf(wal, sizeof wal, "%s-wal", t.path);
+    snprintf(aside, sizeof aside, "%s.aside", t.path);
+    const char *const names[] = {t.path, wal};
+    for (size_t i = 0; i < 2; i++) {
+        clear_changes();
+        put_session(2 + i, names[i]);
+        assert_int_equal(rename(names[i], aside), 0);
+        assert_false(submit());
+        assert_int_equal(t.error, STORAGE_ERROR);
+        assert_non_null(strstr(t.why, names[i]));
+        assert_non_null(strstr(t.why, "No such file"));
+        assert_int_equal(rename(aside, names[i]), 0);
+        commit();
+    }
+    assert_int_equal(count("session"), 3);
+    assert_int_equal(unlink(wal), 0);
+    close_store(); /* what was in it is in the file */
+    assert_int_equal(count("session"), 3);
+}
+
 static void a_file_that_was_replaced_is_not_written_to(void **unused)
 {
     char aside[160];
@@ -1872,6 +1900,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_fits_in_freed_room_of_the_file_passes_with_half_of_it, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_full_disk_fails_batches_until_there_is_room, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_file_that_was_removed_takes_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(a_file_that_was_replaced_is_not_written_to, setup, teardown),
         cmocka_unit_test_setup_teardown(the_wal_is_written_back_and_stays_short, setup, teardown),
         cmocka_unit_test_setup_teardown(somebody_who_reads_on_delays_the_write_back_and_nothing_else, setup,
