@@ -184,6 +184,33 @@ static bool note_inbound(struct conn *conn, uint16_t id, struct ticket *ticket)
     return true;
 }
 
+/* The id is free. A reference on the ticket of a kept session, which closes when that is stored; or NULL. */
+static struct ticket *free_inbound(struct conn *conn, uint16_t id)
+{
+    struct broker *broker = conn->broker;
+    if (!inbound_remove(&conn->session->inbound, id) ||
+        !session_is_stored(&broker->sessions, conn->session)) {
+        return NULL;
+    }
+    struct ticket *ticket = store_begin(broker->store);
+    store_change(broker->store, ticket,
+                 &(struct change){.kind = CHANGE_IN_ID_DONE, .session = conn->session->number, .id = id});
+    store_seal(broker->store, ticket);
+    return ticket;
+}
+
+/* It did not reach all it is for: instead of an answer its client gets an end, and sends it again. At QoS 2
+ * as well, and those who have it get it twice: rather that than a message that is lost. */
+static void not_taken(struct conn *conn, const struct packet_publish *publish)
+{
+    if (publish->qos == 2) {
+        ticket_unref(free_inbound(conn, publish->id));
+    }
+    if (publish->qos > 0) {
+        conn_fail(conn, "out of memory for what it has published");
+    }
+}
+
 /* PUBACK or PUBREC, when the ticket is closed. */
 static void acknowledge(struct conn *conn, const struct packet_publish *publish, struct ticket *ticket,
                         struct msg *msg)
@@ -201,10 +228,9 @@ static void route(struct conn *conn, const struct packet_publish *publish, struc
     struct broker *broker = conn->broker;
     struct ticket *ticket = store_begin(broker->store);
     if (publish->qos < 2 || note_inbound(conn, publish->id, ticket)) {
-        if (msg) {
-            router_publish(broker, msg, ticket);
-        }
-        if (publish->qos > 0) {
+        if (msg && !router_publish(broker, msg, ticket)) {
+            not_taken(conn, publish);
+        } else if (publish->qos > 0) {
             acknowledge(conn, publish, ticket, msg);
         }
     }
@@ -284,18 +310,13 @@ void on_publish(struct conn *conn, uint8_t flags, struct slice body, struct msg 
  * of a PUBREL just before, and that is not stored yet: then they wait together. */
 static void on_pubrel(struct conn *conn, uint16_t id)
 {
-    struct broker *broker = conn->broker;
     struct inbound *inbound = &conn->session->inbound;
-    bool known = inbound_remove(inbound, id);
     struct msg *unused;
-    if (!known && outq_finds(&conn->out, PKT_PUBCOMP, id, &unused)) {
+    if (!inbound_has(inbound, id, NULL) && outq_finds(&conn->out, PKT_PUBCOMP, id, &unused)) {
         return;
     }
-    if (known && session_is_stored(&broker->sessions, conn->session)) {
-        struct ticket *ticket = store_begin(broker->store);
-        store_change(broker->store, ticket,
-                     &(struct change){.kind = CHANGE_IN_ID_DONE, .session = conn->session->number, .id = id});
-        store_seal(broker->store, ticket);
+    struct ticket *ticket = free_inbound(conn, id);
+    if (ticket) {
         inbound_freed(inbound, ticket);
         ticket_unref(ticket);
     }

@@ -127,23 +127,25 @@ static void make_room(struct broker *broker, struct session *session)
     }
 }
 
-/* What the broker says itself ($SYS) is not stored. Who has published at QoS 0 waits for nothing. */
-static void retain(struct broker *broker, struct msg *msg, struct ticket *ticket)
+/* What the broker says itself ($SYS) is not stored. Who has published at QoS 0 waits for nothing. False: no
+ * memory. */
+static bool retain(struct broker *broker, struct msg *msg, struct ticket *ticket)
 {
     bool stored = msg->from && store_durable(broker->store);
     if ((stored ? retain_update_stored(broker->retain, msg) : retain_update(broker->retain, msg)) < 0) {
         log_write(LOG_T_ERROR, "out of memory: the message on '%.*s' is not retained",
                   SLICE_ARG(msg_topic(msg)));
-    } else if (stored) {
+        return false;
+    }
+    if (stored) {
         store_change(broker->store, msg->qos > 0 ? ticket : NULL, &(struct change){.kind = CHANGE_VOID});
     }
+    return true;
 }
 
-void router_publish(struct broker *broker, struct msg *msg, struct ticket *ticket)
+bool router_publish(struct broker *broker, struct msg *msg, struct ticket *ticket)
 {
-    if (msg->retain) {
-        retain(broker, msg, ticket);
-    }
+    bool all = !msg->retain || retain(broker, msg, ticket);
     const struct match *matches;
     bool cut;
     struct slice topic = msg_topic(msg);
@@ -159,6 +161,7 @@ void router_publish(struct broker *broker, struct msg *msg, struct ticket *ticke
         }
         enum offer offer = session_offer(&broker->sessions, session, msg, matches[i].qos, false, ticket);
         broker->pressure |= offer == OFFER_PRESSURE;
+        all &= offer != OFFER_LOST;
     }
     broker->turn_offers += (uint32_t)n;
     broker->turn_visits += subs_visits(broker->subs);
@@ -166,6 +169,7 @@ void router_publish(struct broker *broker, struct msg *msg, struct ticket *ticke
         log_write(LOG_T_ERROR, "out of memory: a message on '%.*s' did not reach all its subscribers",
                   SLICE_ARG(topic));
     }
+    return all && !cut;
 }
 
 void router_publish_now(struct broker *broker, struct msg *msg)

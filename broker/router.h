@@ -10,8 +10,9 @@
 #include "broker/broker.h"
 
 /* Keeps a retained message, matches, checks each reader's right, offers. The deliveries become part of the
- * ticket, which the caller has begun and seals (NULL: nothing is durable). */
-void router_publish(struct broker *broker, struct msg *msg, struct ticket *ticket);
+ * ticket, which the caller has begun and seals (NULL: nothing is durable). False: for want of memory somebody
+ * did not get it, or it is not kept, so it must not be acknowledged. */
+bool router_publish(struct broker *broker, struct msg *msg, struct ticket *ticket);
 
 /* The same for a publisher that waits for nothing (wills, $SYS). The publisher's own right is the caller's
  * business. */

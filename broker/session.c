@@ -378,7 +378,8 @@ enum offer session_offer(struct sessions *sessions, struct session *session, str
                          : durable && spill_wanted(sessions, session) ? spill_push(session)
                                                                       : ring_push(&session->queue);
     if (!d) {
-        return dropped(sessions, session);
+        dropped(sessions, session);
+        return qos > 0 ? OFFER_LOST : OFFER_DROPPED;
     }
     *d = (struct delivery){.msg = msg_ref(msg), .seq = session->seq++, .qos = qos, .retain = retain};
     session_queued(sessions, session, msg);

@@ -98,8 +98,9 @@ enum offer {
     OFFER_TAKEN,
     OFFER_PRESSURE, /* taken; the queue is more than half full, and the client has acknowledged something
                        since this was last said: the publisher should wait a moment for it */
-    OFFER_DROPPED,  /* a limit or want of memory; counted */
-    OFFER_IGNORED,  /* QoS 0 for an offline session: not meant for it */
+    OFFER_DROPPED,  /* a limit, or QoS 0 and want of memory; counted */
+    OFFER_LOST, /* QoS 1, 2: want of memory; counted. Whoever published it is not to hear that it was taken */
+    OFFER_IGNORED, /* QoS 0 for an offline session: not meant for it */
 };
 
 enum out_kind { OUT_NONE, OUT_PUBLISH, OUT_PUBREL };

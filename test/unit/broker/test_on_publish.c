@@ -2,6 +2,8 @@
  * test_on_publish.c - the whole way of a PUBLISH, from bytes to bytes: at every QoS, with and without durable
  * storage.
  */
+#include "test/unit/no_memory.h"
+
 #include "fake_broker.h"
 
 /* ---- from a client to a client ---- */
@@ -300,6 +302,36 @@ static void memory_is_limited(void **unused)
 }
 
 /* The block of a big packet is not even made. */
+/* What did not reach everybody for want of memory is not acknowledged, at whichever allocation that was: its
+ * client sends it again, and at QoS 2 that is no repetition. */
+static void what_memory_did_not_do_for_is_not_acknowledged(void **unused)
+{
+    (void)unused;
+    int lost = 0;
+    for (int qos = 1; qos <= 2; qos++) {
+        for (int nth = 0, failed = 1; failed > 0; nth++) {
+            char id[24];
+            snprintf(id, sizeof id, "%d %d", qos, nth);
+            client_drop(client_up("to", true)); /* nothing is there for its queue */
+            struct client *to = client_up("to", false), *from = client_up(id, false);
+            subscribe(to, "t", 2);
+            client_drop(to);
+            memory_fails(nth, 1);
+            client_send(from, qos == 1 ? "\x32\x06\0\1t\0\1x" : "\x34\x06\0\1t\0\1x", 8);
+            settle();
+            failed = memory_calm();
+            const struct session *reads = session_find(&rig.broker.sessions, "to");
+            const struct session *wrote = session_find(&rig.broker.sessions, id);
+            assert_int_equal(from->t.closed, from->t.out_size == 0);
+            assert_true(from->t.closed || reads->queue.count == 1);
+            assert_true(reads->queue.count == 1 || !inbound_has(&wrote->inbound, 1, NULL));
+            lost += reads->queue.count == 0;
+            from->t.out_size = 0;
+        }
+    }
+    assert_true(lost > 2);
+}
+
 static void a_large_message_beyond_memory_is_not_read(void **unused)
 {
     (void)unused;
@@ -708,6 +740,7 @@ int main(void)
         T(the_last_right_to_publish_is_remembered),
         T(nobody_publishes_for_the_broker),
         T(memory_is_limited),
+        T(what_memory_did_not_do_for_is_not_acknowledged),
         T(a_large_message_beyond_memory_is_not_read),
         T(what_stays_leaves_room_for_what_passes),
         T(the_mount_point_comes_and_goes),

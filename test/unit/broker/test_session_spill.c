@@ -414,10 +414,10 @@ static void without_memory_for_the_first_one_it_is_dropped(void **unused)
     offer_many(1);
     struct msg *msg = msg_ref(f.msg[1]);
     memory_fails(0, ALL_OF_THEM);
-    assert_int_equal(session_offer(&f.sessions, f.session, msg, 1, false, NULL), OFFER_DROPPED);
+    assert_int_equal(session_offer(&f.sessions, f.session, msg, 1, false, NULL), OFFER_LOST);
     memory_calm();
     memory_fails(1, ALL_OF_THEM);
-    assert_int_equal(session_offer(&f.sessions, f.session, msg, 1, false, NULL), OFFER_DROPPED);
+    assert_int_equal(session_offer(&f.sessions, f.session, msg, 1, false, NULL), OFFER_LOST);
     memory_calm();
     msg_unref(msg);
     offer_many(3);
