@@ -546,11 +546,14 @@ void store_hurry(struct store *store, struct owing *owing)
     }
 }
 
+/* Those that are with the storage stand behind all that are stored. Of the session's own, not of all that are
+ * under way: a great many sessions may end at once. */
 void store_owing_over(struct store *store, struct owing *owing)
 {
     owing->gone = true;
-    for (struct obligation *ob = store->under_way.first; ob; ob = ob->next) {
-        if (ob->stage == OB_MET && ob->owing == owing) {
+    for (struct obligation *ob = owing->last, *older; ob && ob->stage != OB_STORED; ob = older) {
+        older = ob->older;
+        if (ob->stage == OB_MET) {
             owing_take_out(owing, ob);
         }
     }
