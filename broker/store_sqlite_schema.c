@@ -329,9 +329,10 @@ int sqlite_schema_migrate(const char *path, int lock, int version, struct err *e
         rc = SQLITE_NOMEM;
         err_set(err, "no memory");
     } else {
-        rc = copy_aside(lock, aside, err) ? SQLITE_ERROR : climb(&connection, version);
-        if (rc != SQLITE_OK && rc != SQLITE_ERROR) {
+        rc = copy_aside(lock, aside, err);
+        if (rc == 0 && (rc = climb(&connection, version)) != SQLITE_OK) {
             connection_err(&connection, path, err);
+            unlink(aside); /* of what is as it was: it must not be in the way of the next attempt */
         }
         free(aside);
     }

@@ -1381,6 +1381,17 @@ static void an_older_version_is_brought_up_to_date_behind_a_copy(void **unused)
     assert_int_equal(count("sqlite_schema"), 1);
 }
 
+static void a_version_that_cannot_be_brought_up_to_date_is_refused_with_the_reason(void **unused)
+{
+    (void)unused;
+    sql("PRAGMA application_id=0x6272616d; CREATE TABLE mark(x)");
+    for (int i = 0; i < 2; i++) {
+        assert_false(open_store());
+        assert_non_null(strstr(t.err.text, "table mark already exists"));
+    }
+    assert_int_equal(count("mark"), 0);
+}
+
 /* ---- damage ---- */
 
 static int page_size(void)
@@ -1923,6 +1934,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_second_daemon_is_refused_and_a_reader_is_not, setup, teardown),
         cmocka_unit_test_setup_teardown(an_older_version_is_brought_up_to_date_behind_a_copy, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(
+            a_version_that_cannot_be_brought_up_to_date_is_refused_with_the_reason, setup, teardown),
         cmocka_unit_test_setup_teardown(a_row_that_has_changed_stops_the_start_and_is_named, setup, teardown),
         cmocka_unit_test_setup_teardown(a_missing_origin_stops_the_start, setup, teardown),
         cmocka_unit_test_setup_teardown(damaged_pages_stop_the_start, setup, teardown),
