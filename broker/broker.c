@@ -50,6 +50,13 @@ static void store_due(void *arg)
     (void)arg;
 }
 
+/* The disk may be readable again, and a client that waits for its messages need not say anything. */
+static void read_again(void *arg)
+{
+    struct broker *broker = arg;
+    sessions_read_again(&broker->sessions);
+}
+
 /* ---- */
 
 static void nothing(void *arg)
@@ -127,6 +134,7 @@ int broker_init(struct broker *broker, struct loop *loop, struct config *config,
     timer_setup(&broker->slow_timer, slow_over, broker);
     timer_setup(&broker->trim_timer, trim, NULL);
     timer_setup(&broker->store_timer, store_due, NULL);
+    timer_setup(&broker->read_timer, read_again, broker);
     defer_setup(&broker->next_turn, nothing, NULL);
     broker->started = loop_now(loop);
     return 0;
@@ -181,6 +189,7 @@ void broker_free(struct broker *broker)
     broker_stop(broker);
     timer_stop(broker->loop, &broker->trim_timer);
     timer_stop(broker->loop, &broker->store_timer);
+    timer_stop(broker->loop, &broker->read_timer);
     if (broker->subs && broker->store) {
         sessions_free(&broker->sessions);
     }
@@ -206,6 +215,9 @@ static void submit(struct broker *broker)
     int64_t next = store_next(broker->store);
     if (next >= 0) {
         timer_start(broker->loop, &broker->store_timer, next);
+    }
+    if (broker->sessions.unread && !timer_running(&broker->read_timer)) {
+        timer_start(broker->loop, &broker->read_timer, READ_AGAIN_MS);
     }
 }
 

@@ -40,6 +40,7 @@ enum {
         5000,       /* deliveries and places of the tree that sessions which are gone give back in one turn */
     SLOW_MS = 2,    /* what a publisher waits for a subscriber whose queue fills up */
     GATHER_MS = 20, /* at most, for publishers that wait for their acknowledgements to share a commit */
+    READ_AGAIN_MS = 1000, /* until what could not be read from the store is asked for again */
     TRIM_MS = 10000, /* after a connection has gone, until unused memory goes back to the system */
 };
 
@@ -87,6 +88,7 @@ struct broker {
     struct timer slow_timer;  /* runs while that list is not empty */
     struct timer trim_timer;  /* broker_trim_soon() */
     struct timer store_timer; /* until the next batch is due */
+    struct timer read_timer;  /* runs while messages could not be read from the store */
     struct conn *noted_wills; /* that are to be stored with the next batch (conn_will.c) */
     uint32_t greeting_bytes;  /* of large CONNECT packets that are not settled (conn_in.c) */
     bool greetings_wait;      /* no CONNECT is read: a reload is under way (conn_hold_greetings) */

@@ -90,6 +90,8 @@ struct sessions {
     uint64_t dropped;               /* of all sessions */
     uint64_t queued, queued_bytes;  /* messages that wait in memory, and their payloads */
     struct stored_origins *origins; /* of messages that come back from the store; made when needed */
+    bool unread; /* messages could not be read from the store: it is time for sessions_read_again() in a while
+                  */
     size_t online;
     int64_t (*clock)(void); /* clock_ms(), but in tests */
 };
@@ -149,6 +151,9 @@ bool sessions_bury(struct sessions *sessions, size_t places);
 
 /* store_events.stored. */
 void sessions_stored(struct sessions *sessions, struct owing *owing, uint64_t number);
+
+/* Whoever is there and still has messages in the store only is woken, so they are asked for again. */
+void sessions_read_again(struct sessions *sessions);
 
 /* What was found out of its rights counts no more: another policy. */
 void session_rights_changed(struct session *session);

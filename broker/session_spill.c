@@ -207,6 +207,17 @@ static void take_page(struct sessions *sessions, struct session *session, const 
     }
 }
 
+/* It is asked for again in a while, or when its client says something before. */
+static void not_read(struct sessions *sessions, struct session *session)
+{
+    sessions->unread = true;
+    if (!session->spill->unread) {
+        session->spill->unread = true;
+        log_write(LOG_T_WARNING, "The messages of client %s cannot be read from the store now.",
+                  session->client_id);
+    }
+}
+
 static void page_read(struct mail *mail)
 {
     struct page *page = (struct page *)mail;
@@ -214,10 +225,10 @@ static void page_read(struct mail *mail)
     struct session *session = page->session;
     if (session) {
         session->spill->page = NULL;
-        if (page->fetch.failed) { /* it is asked for again when its client says something */
-            log_write(LOG_T_WARNING, "The messages of client %s cannot be read from the store now.",
-                      session->client_id);
+        if (page->fetch.failed) {
+            not_read(sessions, session);
         } else {
+            session->spill->unread = false;
             take_page(sessions, session, &page->fetch);
         }
     }
@@ -233,6 +244,7 @@ static void ask(struct sessions *sessions, struct session *session)
         sessions->origins = stored_origins_new(ORIGINS_KEPT);
     }
     if (!page || !sessions->origins) {
+        sessions->unread = true;
         free(page);
         return;
     }
@@ -259,6 +271,17 @@ void spill_go_on(struct sessions *sessions, struct session *session)
         ask(sessions, session);
     } else {
         caught_up(session);
+    }
+}
+
+void sessions_read_again(struct sessions *sessions)
+{
+    struct session *session, *next;
+    sessions->unread = false;
+    HASH_ITER(hh, sessions->by_id, session, next) {
+        if (session->spill && session->peer) {
+            peer_wake(session->peer);
+        }
     }
 }
 

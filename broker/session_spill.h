@@ -22,6 +22,7 @@ struct spill {
     uint64_t old;   /* what has no higher number may have been sent before the broker started */
     struct ring pending;
     struct page *page; /* being read, or NULL */
+    bool unread;       /* the last one could not be, and that was said */
 };
 
 /* Whether the next message for this session, which is stored, is left to the store. */

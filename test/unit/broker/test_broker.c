@@ -375,10 +375,42 @@ static void nothing_is_subscribed_to_no_topic(void **unused)
     assert_false(cut);
 }
 
+/* It says nothing more, and nothing else happens: its messages come when the disk can be read again. */
+static void who_waits_for_what_cannot_be_read_gets_it_later(void **unused)
+{
+    (void)unused;
+    rig.config.queue_memory_limit = 1;
+    limits_changed();
+    struct client *to = client_up("to", false), *from = client_up("from", true);
+    SEND(to, "\x82\6\0\1\0\1t\1");
+    commit_all();
+    client_drop(to);
+    SEND(from, "\x32\6\0\1t\0\1a\x32\6\0\1t\0\2b\x32\6\0\1t\0\3c");
+    commit_all();
+    to = client_open();
+    send_connect(to, "to", false);
+    settle();
+    EXPECT(to, "\x20\2\1\0\x32\6\0\1t\0\1a");
+    for (int i = 0; i < 3; i++) {
+        assert_true(fake_storage_read(&rig.storage, true));
+        settle();
+        assert_int_equal(rig.storage.fetch_count, 0); /* not at once */
+        fake_loop_pass(rig.broker.loop, READ_AGAIN_MS);
+        settle();
+    }
+    assert_true(fake_storage_read(&rig.storage, false));
+    settle();
+    EXPECT(to, "\x32\6\0\1t\0\2b\x32\6\0\1t\0\3c");
+    commit_all();
+    assert_false(timer_running(&rig.broker.read_timer));
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(who_waits_for_what_cannot_be_read_gets_it_later, setup_durable,
+                                        teardown),
         T(limits_of_the_protocol_bound_those_of_the_configuration),
         T(messages_of_3_1_are_like_all_others),
         T(only_what_is_known_is_released),
