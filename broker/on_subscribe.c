@@ -139,10 +139,10 @@ static void unsubscribe_one(struct conn *conn, struct slice whole)
 
 /* A kept session's answer waits until all changes that were put by now are stored; also where the packet made
  * none: a former one, to the same effect, may not be stored yet. */
-static struct ticket *stored(struct conn *conn)
+static struct ticket *stored(const struct broker *broker, const struct session *session)
 {
-    struct store *store = conn->broker->store;
-    if (!session_is_stored(&conn->broker->sessions, conn->session)) {
+    struct store *store = broker->store;
+    if (!session_is_stored(&broker->sessions, session)) {
         return NULL;
     }
     struct ticket *ticket = store_begin(store);
@@ -184,11 +184,13 @@ static void tell_if_taken(struct conn *conn)
     }
 }
 
-/* What it was handed and has not acknowledged is due now (session_detach), and goes into the same batch. */
+/* What it was handed and has not acknowledged is due now (session_detach), and goes into the same batch: that
+ * is urgent, or a large batch would end before the last of it. */
 void subscribe_left(struct broker *broker, struct session *session)
 {
-    if (!session->owed) {
+    if (!session->owed && session->handed) {
         tell(broker, session);
+        ticket_unref(session->owing.first ? stored(broker, session) : NULL);
     }
 }
 
@@ -282,7 +284,7 @@ static void answer_subscribe(struct conn *conn, struct asking *asking)
     packet_put_u16(head + n, asking->filters.id); /* [MQTT-3.8.4-2] */
     n += 2;
     memcpy(codes - n, head, n);
-    struct ticket *ticket = stored(conn);
+    struct ticket *ticket = stored(conn->broker, conn->session);
     if (outq_hold(&conn->out, ticket, OUTQ_ANY, conn->id, codes - n, n + count) < 0) {
         conn_fail(conn, "out of memory for a SUBACK");
     } else {
@@ -295,7 +297,7 @@ static void answer_subscribe(struct conn *conn, struct asking *asking)
 
 static void answer_unsubscribe(struct conn *conn, uint16_t id)
 {
-    struct ticket *ticket = stored(conn);
+    struct ticket *ticket = stored(conn->broker, conn->session);
     conn_answer_held(conn, ticket, OUTQ_ANY, PKT_UNSUBACK,
                      id); /* also where nothing was removed [MQTT-3.10.4-5] */
     ticket_unref(ticket);

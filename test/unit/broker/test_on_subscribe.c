@@ -931,6 +931,34 @@ static void what_a_client_leaves_behind_is_stored_with_that(void **unused)
     commit_all();
 }
 
+/* ...however much that is. */
+static void much_that_a_client_leaves_behind_is_one_transaction(void **unused)
+{
+    enum { LARGE = 2 * 1024 * 1024 };
+    (void)unused;
+    rig.config.persistence_commit_delay = 3600000;
+    rig.config.max_inflight_messages = 1;
+    limits_changed();
+    uint8_t *payload = calloc(1, LARGE);
+    for (int i = 0; i < 4; i++) { /* of which the first goes to the client */
+        char topic[] = {'t', '/', (char)('a' + i), 0};
+        struct msg *msg = msg_new(slice_str(topic), slice_of(payload, LARGE), 1, true, NULL);
+        assert_int_equal(retain_update(rig.broker.retain, msg), 0);
+        msg_unref(msg);
+    }
+    free(payload);
+    struct client *kept = client_up("kept", false);
+    SEND(kept, "\x82\x08\0\1\0\3t/+\1");
+    commit_all();
+    assert_int_equal(kept->conn->session->queue.count, 3);
+    kept->t.out_size = 0;
+    client_drop(kept);
+    settle();
+    assert_false(under_way(CHANGE_SUBSCRIBE)->owing);
+    assert_int_equal(fake_storage_has(&rig.storage, CHANGE_MESSAGE), 4);
+    commit_all();
+}
+
 /* Its client goes before they were looked for. */
 static void a_subscription_that_has_brought_nothing_owes_on(void **unused)
 {
@@ -1024,6 +1052,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_subscription_owes_until_the_client_has_what_it_brought,
                                         setup_durable, teardown),
         cmocka_unit_test_setup_teardown(what_a_client_leaves_behind_is_stored_with_that, setup_durable,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(much_that_a_client_leaves_behind_is_one_transaction, setup_durable,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_subscription_that_has_brought_nothing_owes_on, setup_durable,
                                         teardown),
