@@ -88,8 +88,8 @@ struct store_times {
     int64_t gather;       /* for those who publish again after a commit; never longer than that took */
 };
 
-/* storage NULL: nothing is durable, no ticket is ever made; else its events are set. last: the highest number
- * that it knows. events may have NULLs. NULL without memory. */
+/* storage NULL: nothing is durable, no ticket is ever made; else its events are set. events may have NULLs.
+ * NULL without memory. */
 struct store *store_new(struct storage *storage, const struct store_events *events);
 void store_free(struct store *store);
 void store_use_times(struct store *store, const struct store_times *times);
