@@ -23,7 +23,8 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-enum { WILLS_PENDING = 16 * 1024 * 1024 }; /* bytes that wait to be stored, while that cannot be done */
+/* What may wait to be stored while that cannot be done. */
+enum { PENDING_BYTES = 16 * 1024 * 1024, PENDING_CHANGES = 100000 };
 
 static char *copy_string(struct slice s)
 {
@@ -194,8 +195,14 @@ static bool clients_full(struct broker *broker, const char *client_id)
            !session_find(&broker->sessions, client_id);
 }
 
-/* What it asks for has to be stored before it is answered; or may have to be some time, when much waits for
- * that already. And the store has failed: it is told so. */
+static bool much_waits(const struct store *store)
+{
+    return store_counts(store)->pending_bytes > PENDING_BYTES || store_changes(store) > PENDING_CHANGES;
+}
+
+/* What it asks for has to be stored before it is answered; or will have to be some time (a will, a new
+ * session), when much waits for that already: clients that come and go would fill the memory as long as the
+ * disk does not work. And the store has failed: it is told so. */
 static bool not_storable(const struct conn *conn)
 {
     const struct broker *broker = conn->broker;
@@ -204,7 +211,7 @@ static bool not_storable(const struct conn *conn)
         return false;
     }
     return conn_will_urgent(conn) ||
-           (conn_will_durable(conn) && store_counts(broker->store)->pending_bytes > WILLS_PENDING) ||
+           ((conn_will_durable(conn) || (!old && !conn->clean)) && much_waits(broker->store)) ||
            (old && session_is_stored(&broker->sessions, old) && (conn->clean || another_users(conn)));
 }
 

@@ -172,6 +172,11 @@ const struct store_counts *store_counts(const struct store *store)
     return &store->counts;
 }
 
+size_t store_changes(const struct store *store)
+{
+    return store->open.count + store->sent.count;
+}
+
 void store_look_blocked(struct store *store)
 {
     uint64_t most = store->blocked ? PENDING_AGAIN : PENDING_MOST;

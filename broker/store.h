@@ -156,6 +156,8 @@ void store_owing_over(struct store *store, struct owing *owing);
 void store_submit(struct store *store, bool all);
 /* Milliseconds until store_submit() has something to do, without any change until then; -1: nothing. */
 int64_t store_next(const struct store *store);
+/* Changes that were put and are not committed. */
+size_t store_changes(const struct store *store);
 /* Whether everything that was put is committed. */
 bool store_idle(const struct store *store);
 

@@ -36,16 +36,17 @@ enum { SWEEP_MS = 60000 };
     X("heap/current", heap_in_use())
 
 /* The same of a durable store: of `c`, what the domain counts, and `f`, what the storage does. */
-#define STORE(X)                                          \
-    X("store/commits", c->batches)                        \
-    X("store/messages/stored", c->messages)               \
-    X("store/annihilated", c->annihilated)                \
-    X("store/failures", c->failures)                      \
-    X("store/pending_bytes", c->pending_bytes)            \
-    X("store/blocked", store_blocked(sys->broker->store)) \
-    X("store/syncs", f.syncs)                             \
-    X("store/bytes_written", f.bytes_written)             \
-    X("store/file_bytes", f.file_bytes)                   \
+#define STORE(X)                                                  \
+    X("store/commits", c->batches)                                \
+    X("store/messages/stored", c->messages)                       \
+    X("store/annihilated", c->annihilated)                        \
+    X("store/failures", c->failures)                              \
+    X("store/pending_bytes", c->pending_bytes)                    \
+    X("store/pending_changes", store_changes(sys->broker->store)) \
+    X("store/blocked", store_blocked(sys->broker->store))         \
+    X("store/syncs", f.syncs)                                     \
+    X("store/bytes_written", f.bytes_written)                     \
+    X("store/file_bytes", f.file_bytes)                           \
     X("store/wal_bytes", f.wal_bytes)
 
 enum {

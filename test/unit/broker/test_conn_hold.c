@@ -130,6 +130,30 @@ static void who_asks_for_what_cannot_be_stored_is_told(void **unused)
     EXPECT(again, "\x20\2\0\0");
 }
 
+/* Nobody fills the memory by coming and going while the disk does not work. */
+static void when_much_waits_who_would_add_to_it_is_told(void **unused)
+{
+    enum { MANY = 100001 };
+    (void)unused;
+    client_up("old", false);
+    somebody_is_away();
+    struct client *from = client_up("from", true);
+    break_store(from);
+    for (int i = 0; i < MANY; i++) {
+        store_change(rig.broker.store, NULL, &(struct change){.kind = CHANGE_OUT_DONE});
+    }
+    struct client *new = client_open(), *will = client_open();
+    send_connect(new, "new", false);
+    SEND(will, "\x10\x15\0\4MQTT\4\xE\0\x3C\0\1w\0\1w\0\3bye");
+    settle();
+    EXPECT(new, "\x20\2\0\3");
+    EXPECT(will, "\x20\2\0\3");
+    client_up("old", false); /* its acknowledgements make room */
+    client_up("clean", true);
+    mend_store();
+    client_up("new", false);
+}
+
 /* ---- the store has failed ---- */
 
 static void a_publisher_is_held_before_its_next_publish(void **unused)
@@ -381,6 +405,7 @@ int main(void)
         D(a_connack_has_nothing_to_wait_for),
         D(it_may_go_before_its_connack_does),
         D(who_asks_for_what_cannot_be_stored_is_told),
+        D(when_much_waits_who_would_add_to_it_is_told),
         D(a_publisher_is_held_before_its_next_publish),
         D(a_publisher_is_not_held_for_ever),
         D(nobody_is_held_by_a_store_that_has_nothing_to_do),
