@@ -172,30 +172,41 @@ static void submit_all(struct store *store)
     submit(store, false);
 }
 
-/* It frees room, and means the same before the kept ones that it overtakes. */
-static bool may_go_first(const struct change *change, const struct change *kept, size_t count)
+/* The inbound ids that kept changes take over, a bit for each, which it may share with others: there may be
+ * tens of thousands, and as many that are free again. */
+struct taken_ids {
+    uint64_t bits[128];
+};
+
+/* Whether it was set before. */
+static bool id_taken(struct taken_ids *ids, const struct change *change, bool set)
 {
-    if (change->kind == CHANGE_MESSAGE_GONE) {
-        return true;
-    }
-    bool first = change->kind == CHANGE_IN_ID_DONE;
-    for (size_t i = 0; first && i < count; i++) {
-        first =
-            kept[i].kind != CHANGE_IN_ID || kept[i].session != change->session || kept[i].id != change->id;
-    }
-    return first;
+    size_t at = (size_t)((change->session * 0x9E3779B97F4A7C15ULL >> 32) + change->id) % (128 * 64);
+    uint64_t bit = (uint64_t)1 << at % 64;
+    bool was = ids->bits[at / 64] & bit;
+    ids->bits[at / 64] |= set ? bit : 0;
+    return was;
+}
+
+/* It frees room, and means the same before the kept ones that it overtakes. */
+static bool may_go_first(const struct change *change, struct taken_ids *kept)
+{
+    return change->kind == CHANGE_MESSAGE_GONE ||
+           (change->kind == CHANGE_IN_ID_DONE && !id_taken(kept, change, false));
 }
 
 /* False: there is nothing to remove. */
 static bool submit_removals(struct store *store)
 {
     size_t kept = 0;
+    struct taken_ids ids = {{0}};
     for (size_t i = 0; i < store->open.count; i++) {
         struct change *change = &store->open.v[i];
-        if (may_go_first(change, store->open.v, kept)) {
+        if (may_go_first(change, &ids)) {
             store->urgent -= change->ticket != NULL;
             *store_append(&store->sent) = *change;
         } else {
+            id_taken(&ids, change, change->kind == CHANGE_IN_ID);
             store->open.v[kept++] = *change;
         }
     }
