@@ -35,8 +35,8 @@ struct session_limits {
     bool stored_uncounted;       /* that is not for what is in the store, or will be */
     uint32_t max_burst;          /* QoS 1, 2: that many more for a client that goes on acknowledging */
     uint64_t max_queued_bytes;   /* payload bytes waiting; 0: no limit */
-    uint64_t queue_memory; /* bytes of all that waits, before those who are away have it in the store only;
-                              0: no limit */
+    uint64_t queue_memory; /* bytes of all that waits, before those who are away, or far behind, have it in
+                              the store only; 0: no limit */
     bool queue_qos0;       /* keep QoS 0 messages for offline sessions */
     bool upgrade_qos;      /* upgrade_outgoing_qos */
 };

@@ -15,6 +15,7 @@ enum {
     QUEUE_COST = 300,   /* bytes of a message that waits in memory, beside its payload */
     PAGE = 64,          /* messages asked for at once */
     PAGE_WHEN = 32,     /* when fewer wait in memory */
+    FAR_BEHIND = 256,   /* messages that wait for one who is there: more than a burst */
     ORIGINS_KEPT = 256, /* principals */
     NUMBERS_FIRST = 64,
 };
@@ -26,13 +27,16 @@ struct page {
     uint64_t numbers[PAGE];
 };
 
+/* Whoever is there and does not acknowledge must not fill the memory either: then all who publish would be
+ * turned away. It takes what waits in memory first, so a page is there in time, and waits for no commit. */
 bool spill_wanted(const struct sessions *sessions, const struct session *session)
 {
     uint64_t limit = sessions->limits.queue_memory;
     if (session->spill) {
         return true;
     }
-    return limit > 0 && !session->peer && sessions->queued_bytes + sessions->queued * QUEUE_COST >= limit;
+    return limit > 0 && (!session->peer || session->queue.count >= FAR_BEHIND) &&
+           sessions->queued_bytes + sessions->queued * QUEUE_COST >= limit;
 }
 
 static struct spill *spill_of(struct session *session)

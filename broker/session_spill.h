@@ -1,6 +1,6 @@
 /*
- * session_spill.h - messages of a session that is away, beyond queue_memory_limit: they are in the store only
- * and come back page by page when their client does.
+ * session_spill.h - messages of a session that is away, or takes much less than comes, beyond
+ * queue_memory_limit: they are in the store only and come back page by page when their client does.
  *
  *    oldest                                                            newest
  *    session->queue  |  numbers (in the store only)  |  pending (not committed yet)

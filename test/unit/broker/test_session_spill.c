@@ -174,6 +174,31 @@ static void who_is_there_has_all_in_memory(void **unused)
     all_came();
 }
 
+/* As long as it acknowledges. */
+static void who_is_there_and_far_behind_has_not(void **unused)
+{
+    (void)unused;
+    come();
+    f.sessions.limits.max_inflight = 1;
+    offer_many(256);
+    assert_null(f.session->spill);
+    offer_many(100);
+    assert_int_equal(f.session->spill->pending.count, 100);
+    commit();
+    stands(256, 100, 0);
+    offer_many(10);
+    while (f.session->spill) { /* no commit: what is on its way to the disk comes as well */
+        assert_true(take_all() > 0);
+        page();
+    }
+    take_all();
+    assert_int_equal(expected, (uint8_t)366);
+    assert_null(f.session->spill);
+    offer_many(1);
+    assert_null(f.session->spill);
+    all_came();
+}
+
 static void quality_0_and_sessions_of_nobody_stay_in_memory(void **unused)
 {
     (void)unused;
@@ -563,6 +588,7 @@ int main(void)
         T(what_is_too_much_is_left_to_the_store),
         T(the_limit_counts_all_sessions),
         T(who_is_there_has_all_in_memory),
+        T(who_is_there_and_far_behind_has_not),
         T(quality_0_and_sessions_of_nobody_stay_in_memory),
         T(many_come_page_by_page),
         T(a_page_is_asked_for_in_time),
