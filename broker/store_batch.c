@@ -181,7 +181,7 @@ struct taken_ids {
 /* Whether it was set before. */
 static bool id_taken(struct taken_ids *ids, const struct change *change, bool set)
 {
-    size_t at = (size_t)((change->session * 0x9E3779B97F4A7C15ULL >> 32) + change->id) % (128 * 64);
+    size_t at = (size_t)((change->session * 0x9E3779B97F4A7C15ULL >> 32) + change->id) % 8192;
     uint64_t bit = (uint64_t)1 << at % 64;
     bool was = ids->bits[at / 64] & bit;
     ids->bits[at / 64] |= set ? bit : 0;
