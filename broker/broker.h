@@ -41,7 +41,7 @@ enum {
     SLOW_MS = 2,    /* what a publisher waits for a subscriber whose queue fills up */
     GATHER_MS = 20, /* at most, for publishers that wait for their acknowledgements to share a commit */
     READ_AGAIN_MS = 1000, /* until what could not be read from the store is asked for again */
-    TRIM_MS = 10000, /* after a connection has gone, until unused memory goes back to the system */
+    TRIM_MS = 10000,      /* after a connection has gone, until unused memory goes back to the system */
 };
 
 /* What more memory is asked for. What stays may not take all of memory_limit, or messages would have no way
