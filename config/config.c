@@ -195,8 +195,9 @@ static void print_scope(enum directive_scope scope, const void *base, const stru
 {
     for (size_t i = 0; i < directive_count; i++) {
         const struct directive *d = &directive_table[i];
+        bool left_out = unsaid && d == unsaid;
 
-        if (d->kind == KIND_OPTION && d->scope == scope && d != unsaid) {
+        if (d->kind == KIND_OPTION && d->scope == scope && !left_out) {
             value_print(d, base, out);
         }
     }
