@@ -131,22 +131,51 @@ static int drop_index(struct sqlite_store *store, struct err *err)
     pthread_mutex_lock(&store->reader_lock);
     connection_close(&store->reader, true);
     connection_close(&store->db, true);
+    store->wal_frames = store->wal_done = 0; /* SQLite may remove the -wal */
     int rc = cut_wal(store, err);
     pthread_mutex_unlock(&store->reader_lock);
     return rc;
 }
 
-/* A new connection before the old one is closed: so the index of the -wal lives on, and with it what of the
- * -wal is valid. A file that is another one now is not ours to write. */
-static int open_again(struct sqlite_store *store, struct err *err)
+/* One that cannot be asked may be there. */
+static bool is_gone(const char *path, struct stat *st, struct err *err)
 {
-    struct stat st;
-    if (stat(store->path, &st)) {
-        return err_set(err, "%s: %s", err_path(store->path), strerror(errno));
+    bool gone = stat(path, st) != 0 && (errno == ENOENT || errno == ENOTDIR);
+    if (gone) {
+        err_set(err, "%s: %s", err_path(path), strerror(errno));
+    }
+    return gone;
+}
+
+/* Under its name there may be another file now, or none: that is not ours to write. */
+static int look_at_file(const struct sqlite_store *store, struct err *err)
+{
+    struct stat st = {.st_dev = store->device, .st_ino = store->inode};
+    if (is_gone(store->path, &st, err)) {
+        return -1;
     }
     if (st.st_dev != store->device || st.st_ino != store->inode) {
         return err_set(err, "%s: another file is there now; bramble must be started again",
                        err_path(store->path));
+    }
+    return 0;
+}
+
+/* What somebody has removed can be written to and synced as before, and is gone with this process. */
+int sqlite_look_at_files(const struct sqlite_store *store, struct err *err)
+{
+    struct stat st;
+    char name[PATH_MAX];
+    snprintf(name, sizeof name, "%s-wal", store->path);
+    return look_at_file(store, err) || (store->wal_frames > 0 && is_gone(name, &st, err)) ? -1 : 0;
+}
+
+/* A new connection before the old one is closed: so the index of the -wal lives on, and with it what of the
+ * -wal is valid. */
+static int open_again(struct sqlite_store *store, struct err *err)
+{
+    if (look_at_file(store, err)) {
+        return -1;
     }
     if (store->index_suspect && drop_index(store, err)) {
         return -1;
