@@ -3,7 +3,8 @@
  *
  * The names of listeners. A message in the store names the listener that its publisher came by, because its
  * rights may be asked for again after a restart; numbers would not do, they change with the configuration. So
- * each has a name made of what tells it from all others: port and address, or the socket's path.
+ * each has a name made of what tells it from all others: port and address, or the socket's path. Of one that
+ * is not found the port is enough, if one listener has it: somebody has given it another address.
  */
 #include "broker/stable.h"
 #include "broker/clock.h"

@@ -98,17 +98,35 @@ static struct slice listener_name(const struct sqlite_store *store, int listener
     return slice_str(known ? store->listeners[listener] : "");
 }
 
+/* The port, with the space behind it. Empty: a socket's path. */
+static struct slice port_of(struct slice name)
+{
+    size_t n = 0;
+    while (n < name.n && name.p[n] >= '0' && name.p[n] <= '9') {
+        n++;
+    }
+    return n > 0 && n < name.n && name.p[n] == ' ' ? slice_of(name.p, n + 1) : slice_of(NULL, 0);
+}
+
+/* One that only has another address now is the same, unless that port has several. */
 int origin_listener(const struct sqlite_store *store, struct slice name)
 {
+    struct slice port = port_of(name);
+    int same_port = LISTENER_GONE, count = 0;
     if (!name.p) {
         return -1;
     }
     for (size_t i = 0; name.n && i < store->listener_count; i++) {
-        if (slice_eq(name, slice_str(store->listeners[i]))) {
+        struct slice now = slice_str(store->listeners[i]);
+        if (slice_eq(name, now)) {
             return (int)i;
         }
+        if (port.n && slice_eq(port, port_of(now))) {
+            same_port = (int)i;
+            count++;
+        }
     }
-    return store->stand_in;
+    return count == 1 ? same_port : store->stand_in;
 }
 
 static int insert(struct sqlite_store *store, uint64_t number, const struct slice fields[ORIGIN_FIELDS])

@@ -216,6 +216,14 @@ def test_a_listener_that_is_gone(start):
     reader.expect_nothing()
 
 
+def test_a_listener_with_another_address(start):
+    broker = start(STORE + "listener {tcp}\n")
+    offline(broker, "away", ("t", 1))
+    broker.connect("p").publish("t", "x", 1)
+    crash(broker, STORE + "listener {tcp} 127.0.0.1\n")
+    resume(broker, "away").expect_message("t", "x", 1)
+
+
 def test_a_repeated_publish_is_answered_once(start):
     """Whatever the disk does meanwhile, the answers are as many as the messages."""
     broker = start(STORE)

@@ -737,6 +737,23 @@ static void listeners_are_known_by_name(void **unused)
     assert_string_equal(stored(), "session 1 gone by gone listener -2 at 10.0.0.1\n");
 }
 
+static void a_listener_may_get_another_address(void **unused)
+{
+    (void)unused;
+    t.listeners[0] = "1883 *";
+    t.listeners[1] = "8883 *";
+    start_store();
+    put_session(1, "one"); /* by the first */
+    commit();
+    t.listeners[0] = "188 *";
+    t.listeners[1] = "1883 10.0.0.1 eth0";
+    assert_string_equal(stored(), "session 1 one by one listener 1 at 10.0.0.1\n");
+    t.listeners[0] = "1883 10.0.0.2";
+    assert_string_equal(stored(), "session 1 one by one listener -2 at 10.0.0.1\n"); /* which one? */
+    t.listeners[0] = "1883 *";
+    assert_string_equal(stored(), "session 1 one by one at 10.0.0.1\n");
+}
+
 static void numbers_are_never_given_again(void **unused)
 {
     (void)unused;
@@ -1905,6 +1922,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_origin_of_a_batch_that_failed_is_stored_by_the_next, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(listeners_are_known_by_name, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_listener_may_get_another_address, setup, teardown),
         cmocka_unit_test_setup_teardown(numbers_are_never_given_again, setup, teardown),
         cmocka_unit_test_setup_teardown(a_batch_that_comes_again_changes_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(below_what_is_kept_free_only_removals_pass, setup, teardown),
