@@ -121,11 +121,29 @@ static void roll_back(struct sqlite_store *store)
     origins_rolled_back(&store->origins);
 }
 
+/* Waits for readers no longer than for a moment. */
+static void write_back(struct sqlite_store *store, int mode)
+{
+    sqlite3_busy_timeout(store->db.db, TIDY_MS);
+    sqlite_checkpoint(store, mode);
+    sqlite3_busy_timeout(store->db.db, CONNECTION_BUSY_MS);
+}
+
+/* When that much is missing the -wal need not be there: what is in it is written back, and its room given
+ * back. */
+static bool no_room(struct sqlite_store *store, const struct batch *batch, struct err *why)
+{
+    if (low(store, batch, why) && !store->suspect && store->wal_frames > 0) {
+        write_back(store, SQLITE_CHECKPOINT_TRUNCATE);
+    }
+    return low(store, batch, why);
+}
+
 int sqlite_write(struct sqlite_store *store, const struct batch *batch, enum storage_error *error,
                  struct err *why)
 {
     uint64_t reserved = store->reserved;
-    if (!batch->removals && low(store, batch, why)) {
+    if (!batch->removals && no_room(store, batch, why)) {
         *error = STORAGE_FULL;
         return -1;
     }
@@ -156,9 +174,7 @@ void sqlite_tidy(struct sqlite_store *store)
     sqlite_checkpoint(store,
                       SQLITE_CHECKPOINT_PASSIVE); /* if it fails, and still does, the next batch says it */
     if (wal_bytes(store) >= 2 * (uint64_t)STORE_WAL_BOUND && !store->suspect) {
-        sqlite3_busy_timeout(store->db.db, TIDY_MS);
-        sqlite_checkpoint(store, SQLITE_CHECKPOINT_RESTART);
-        sqlite3_busy_timeout(store->db.db, CONNECTION_BUSY_MS);
+        write_back(store, SQLITE_CHECKPOINT_RESTART);
     }
     store->tidy_at = wal_bytes(store) + STORE_WAL_BOUND;
     if (fstat(store->file, &st) == 0) {
