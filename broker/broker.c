@@ -198,6 +198,7 @@ void broker_free(struct broker *broker)
         retain_free(broker->retain);
     }
     subs_free(broker->subs);
+    connect_forget(broker);
     store_free(broker->store);
     ban_free(&broker->ban);
     strangers_stop(&broker->strangers);

@@ -89,6 +89,7 @@ struct broker {
     struct timer trim_timer;  /* broker_trim_soon() */
     struct timer store_timer; /* until the next batch is due */
     struct timer read_timer;  /* runs while messages could not be read from the store */
+    struct discard *discards; /* of kept sessions, that are not committed (on_connect.c) */
     struct conn *noted_wills; /* that are to be stored with the next batch (conn_will.c) */
     uint32_t greeting_bytes;  /* of large CONNECT packets that are not settled (conn_in.c) */
     bool greetings_wait;      /* no CONNECT is read: a reload is under way (conn_hold_greetings) */

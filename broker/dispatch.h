@@ -22,6 +22,8 @@ void on_connect(struct conn *conn, uint8_t flags, struct slice body);
 void on_disconnect(struct conn *conn, uint8_t flags, struct slice body);
 /* on_login.c: the time of its refusal has come (conn->refusal), or it has waited for too long. */
 void login_due(struct conn *conn);
+/* The broker ends: what it noted of sessions that were discarded. */
+void connect_forget(struct broker *broker);
 /* on_publish.c [3.3] to [3.7] */
 void on_publish(struct conn *conn, uint8_t flags, struct slice body, struct msg *block);
 /* Whether it only repeats one that is being acknowledged. body is empty when it is not all there yet: no. */

@@ -84,11 +84,56 @@ static bool may_discard(const struct conn *conn)
            session_find(&conn->broker->sessions, conn->who->client_id)->who;
 }
 
+/* ---- sessions that the store still has to forget ---- */
+
+/* Discarded, and not committed yet: whoever comes by the same client id meanwhile finds no session, but is
+ * not told so before it is true for good. One for each CONNECT that waits for that, as long as it does. */
+struct discard {
+    struct discard *next;
+    struct ticket *ticket;
+    char client_id[];
+};
+
+static void note_discard(struct conn *conn, struct ticket *ticket)
+{
+    const char *client_id = conn->who->client_id;
+    struct discard *discard = malloc(sizeof *discard + strlen(client_id) + 1);
+    if (!discard) {
+        return; /* this one waits all the same */
+    }
+    strcpy(discard->client_id, client_id);
+    discard->ticket = ticket_ref(ticket);
+    discard->next = conn->broker->discards;
+    conn->broker->discards = discard;
+}
+
+/* Drops those that are done; all: also the others. Whether one of this client id is left. */
+static bool look_discards(struct broker *broker, const char *client_id, bool all)
+{
+    bool found = false;
+    for (struct discard **at = &broker->discards, *discard; (discard = *at);) {
+        if (all || ticket_closed(discard->ticket)) {
+            *at = discard->next;
+            ticket_unref(discard->ticket);
+            free(discard);
+            continue;
+        }
+        found |= client_id && strcmp(discard->client_id, client_id) == 0;
+        at = &discard->next;
+    }
+    return found;
+}
+
+void connect_forget(struct broker *broker)
+{
+    look_discards(broker, NULL, true);
+}
+
 /* ---- accepting ---- */
 
 /* Ends whoever uses the client id now [MQTT-3.1.4-2], and the old session with CleanSession 1 [MQTT-3.1.2-6]
  * or when it is another user's, which login_done() has allowed. Returns the session to go on with, or NULL.
- * *unstored: one goes that is in the store. */
+ * *unstored: one goes, or has gone just now, that is in the store. */
 static struct session *take_over(struct conn *conn, bool *unstored)
 {
     struct sessions *sessions = &conn->broker->sessions;
@@ -97,8 +142,9 @@ static struct session *take_over(struct conn *conn, bool *unstored)
         old->peer->ops->kick(old->peer, "the same client id connected again");
         old = session_find(sessions, conn->who->client_id); /* a clean one is gone */
     }
+    *unstored = look_discards(conn->broker, conn->who->client_id, false);
     if (old && (conn->clean || another_users(conn))) {
-        *unstored = session_is_stored(sessions, old);
+        *unstored |= session_is_stored(sessions, old);
         session_destroy(sessions, old);
         old = NULL;
     }
@@ -169,6 +215,9 @@ static void accept_client(struct conn *conn)
     if (ticket) { /* behind what was put before */
         store_change(conn->broker->store, ticket, &(struct change){.kind = CHANGE_VOID});
         store_seal(conn->broker->store, ticket);
+        if (unstored) {
+            note_discard(conn, ticket);
+        }
         ticket_unref(ticket);
     }
 }
