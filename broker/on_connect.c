@@ -97,11 +97,12 @@ struct discard {
 static void note_discard(struct conn *conn, struct ticket *ticket)
 {
     const char *client_id = conn->who->client_id;
-    struct discard *discard = malloc(sizeof *discard + strlen(client_id) + 1);
+    size_t size = strlen(client_id) + 1;
+    struct discard *discard = malloc(sizeof *discard + size);
     if (!discard) {
         return; /* this one waits all the same */
     }
-    strcpy(discard->client_id, client_id);
+    memcpy(discard->client_id, client_id, size);
     discard->ticket = ticket_ref(ticket);
     discard->next = conn->broker->discards;
     conn->broker->discards = discard;
